@@ -36,7 +36,8 @@ def running_server(*, access_token_seconds: int = 2) -> Iterator[ServerInfo]:
 
     It ends with the block, and also when this process is killed: its standard input is a pipe from here.
     """
-    command = [sys.executable, "-m", "oauth_server", "--until-eof"]
+    # -P: whatever lies in the current folder is not imported.
+    command = [sys.executable, "-P", "-m", "oauth_server", "--until-eof"]
     command += ["--access-token-seconds", str(access_token_seconds)]
     search_path = [str(_SCRIPTS), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(search_path)}

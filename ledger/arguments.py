@@ -1,0 +1,73 @@
+"""What callers may pass to a ledger, checked before anything is decided."""
+
+import re
+from typing import Final
+
+from ledger.snapshot import MAX_U64, NEVER_EXPIRES, AuthLeaseSnapshot
+
+__all__ = ["check_code", "check_snapshot", "check_text", "check_u64", "expiry_from_argument"]
+
+LONGEST_TEXT: Final = 1000
+_CODE = re.compile(r"[A-Za-z0-9_.:/-]{1,100}")
+
+
+def check_u64(name: str, value: object) -> int:
+    """An integer from 0 to 2^64-1.
+
+    Raises:
+        ValueError: It is anything else; booleans are no integers here.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_U64:
+        raise ValueError(f"{name} is an integer from 0 to 2^64-1, not {value!r}")
+    return value
+
+
+def expiry_from_argument(value: object, name: str = "expires_at") -> int | None:
+    """Epoch seconds as a caller passes them, with ``NEVER_EXPIRES`` turned into ``None``.
+
+    Raises:
+        ValueError: It is no integer from 0 to 2^64-1.
+    """
+    checked = check_u64(name, value)
+    return None if checked == NEVER_EXPIRES else checked
+
+
+def check_text(name: str, value: str | None) -> str | None:
+    """A text short enough to be read in a history, and encodable.
+
+    Raises:
+        ValueError: It is longer than 1,000 characters or holds a lone surrogate.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, str) or len(value) > LONGEST_TEXT:
+        raise ValueError(f"{name} is a text of at most {LONGEST_TEXT} characters")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} holds a lone surrogate, which no UTF-8 text can") from None
+    return value
+
+
+def check_code(name: str, value: str | None) -> str | None:
+    """An OAuth error code or an exception's class name.
+
+    Raises:
+        ValueError: It looks like free text, which may hold a secret and must not be recorded.
+    """
+    if value is not None and (not isinstance(value, str) or not _CODE.fullmatch(value)):
+        raise ValueError(f"{name} is an OAuth error code or an exception's class name, never free text")
+    return value
+
+
+def check_snapshot(snapshot: AuthLeaseSnapshot) -> None:
+    """A snapshot whose numbers an event can carry.
+
+    Raises:
+        ValueError: One of them is no integer from 0 to 2^64-1.
+    """
+    check_u64("snapshot.generation", snapshot.generation)
+    if snapshot.expires_at is not None:
+        check_u64("snapshot.expires_at", snapshot.expires_at)
+    if snapshot.credential_published_at_millis is not None:
+        check_u64("snapshot.credential_published_at_millis", snapshot.credential_published_at_millis)

@@ -1,0 +1,152 @@
+"""The head of each stream: its folded state and the digest of its last event, kept fresh without refolding.
+
+A head in the cache is never wrong, at most behind: when anything was committed since it was read, only the
+stream's new events are fetched and folded onto it. Long streams start from a stored fold.
+"""
+
+import threading
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from ledger.chain import event_digest, genesis_digest
+from ledger.codec import EventCodec
+from ledger.errors import CorruptHistory
+from ledger.events import LeaseEvent
+from ledger.keys import LeaseKey
+from ledger.recorders.base import LeaseRecorder, StoredFold, StreamRow
+from ledger.snapshot import AuthLeaseSnapshot
+from ledger.state import EMPTY_STATE, FOLD_VERSION, LeaseState, evolve, snapshot_of
+
+__all__ = ["Head", "StreamHeads", "decode_row"]
+
+FOLD_EVERY: Final = 32
+"""A fold is stored with every so-manieth event of a stream: the most a first read has to fold."""
+
+CACHED_HEADS: Final = 16_384
+"""Heads kept; the oldest go first. One is about a kilobyte."""
+
+_STALE: Final = -1
+
+_encode_state = msgspec.json.Encoder().encode
+_decode_state = msgspec.json.Decoder(LeaseState).decode
+
+
+def decode_row(codec: EventCodec, stream: str, row: StreamRow) -> LeaseEvent:
+    """The event of a stored row.
+
+    Raises:
+        UnknownEventTag: A newer version wrote it.
+        CorruptHistory: The stored bytes are no event.
+    """
+    try:
+        return codec.decode(row.tag, row.body)
+    except msgspec.MsgspecError as error:
+        raise CorruptHistory(stream, row.version, f"its body cannot be read ({error})") from error
+
+
+class Head:
+    """A stream as of its last event known here."""
+
+    __slots__ = ("_snapshot", "digest", "state", "token")
+
+    def __init__(self, state: LeaseState, digest: str, token: int) -> None:
+        self.state = state
+        self.digest = digest
+        self.token = token
+        self._snapshot: AuthLeaseSnapshot | None = None
+
+    def snapshot(self) -> AuthLeaseSnapshot:
+        """The public view of the state, made once."""
+        if self._snapshot is None:
+            self._snapshot = snapshot_of(self.state)
+        return self._snapshot
+
+
+class StreamHeads:
+    """Loads, keeps and advances stream heads. Safe to share between threads."""
+
+    def __init__(self, recorder: LeaseRecorder, codec: EventCodec) -> None:
+        self._recorder = recorder
+        self._codec = codec
+        self._heads: dict[LeaseKey, Head] = {}
+        self._eviction = threading.Lock()
+
+    def known(self, key: LeaseKey) -> Head:
+        """A head that may be behind: good enough to try an append at its version."""
+        return self._heads.get(key) or self.load(key)
+
+    def current(self, key: LeaseKey) -> Head:
+        """The head as of now, other processes' events included."""
+        token = self._recorder.change_token()
+        head = self._heads.get(key)
+        if head is None:
+            return self.load(key)
+        if head.token == token:
+            return head
+        stream = str(key)
+        return self._keep(key, self.extend(stream, head, self._recorder.rows(stream, head.state.version), token))
+
+    def load(self, key: LeaseKey) -> Head:
+        """The head folded from stored events, whatever the cache says."""
+        token = self._recorder.change_token()
+        stream = str(key)
+        base = self._from_fold(stream, None)
+        if base is None:
+            base = Head(EMPTY_STATE, genesis_digest(self._recorder.ledger_id, stream), _STALE)
+        return self._keep(key, self.extend(stream, base, self._recorder.rows(stream, base.state.version), token))
+
+    def state_at(self, key: LeaseKey, version: int) -> LeaseState:
+        """The state after the event at ``version``."""
+        stream = str(key)
+        base = self._from_fold(stream, version)
+        state = EMPTY_STATE if base is None else base.state
+        for row in self._recorder.rows(stream, state.version, version):
+            state = evolve(state, decode_row(self._codec, stream, row), stream)
+        return state
+
+    def extend(self, stream: str, head: Head, rows: Sequence[StreamRow], token: int = _STALE) -> Head:
+        """The head after more rows of its stream."""
+        state = head.state
+        for row in rows:
+            state = evolve(state, decode_row(self._codec, stream, row), stream)
+        if not rows:
+            digest = head.digest
+        else:
+            last = rows[-1]
+            digest = event_digest(self._recorder.ledger_id, stream, last.version, last.tag, last.body)
+        return Head(state, digest, token)
+
+    def advance(self, key: LeaseKey, state: LeaseState, digest: str) -> None:
+        """Keep the head that this process's own append made."""
+        self._keep(key, Head(state, digest, _STALE))
+
+    def fold_due(self, state: LeaseState, digest: str) -> StoredFold | None:
+        """The fold to store with the event that led to ``state``, when one is due."""
+        if state.version % FOLD_EVERY:
+            return None
+        return StoredFold(state.version, FOLD_VERSION, digest, _encode_state(state))
+
+    def _from_fold(self, stream: str, upto: int | None) -> Head | None:
+        fold = self._recorder.stored_fold(stream, FOLD_VERSION, upto)
+        if fold is None:
+            return None
+        rows = self._recorder.rows(stream, fold.version - 1, fold.version)
+        ledger_id = self._recorder.ledger_id
+        if not rows or event_digest(ledger_id, stream, fold.version, rows[0].tag, rows[0].body) != fold.digest:
+            return None
+        try:
+            state = _decode_state(fold.state)
+        except msgspec.MsgspecError:
+            return None
+        return Head(state, fold.digest, _STALE) if state.version == fold.version else None
+
+    def _keep(self, key: LeaseKey, head: Head) -> Head:
+        heads = self._heads
+        heads[key] = head
+        if len(heads) > CACHED_HEADS:
+            with self._eviction:
+                while len(heads) > CACHED_HEADS:
+                    heads.pop(next(iter(heads)), None)
+        return head

@@ -1,0 +1,524 @@
+"""The ledger: loads a lease, decides, appends one event, and answers what the lease looks like.
+
+Optimistic first: a command is decided on the head known here and appended at its version. When somebody else was
+first, it is decided again from fresh state; the last try decides inside the write transaction, so contention never
+becomes an error. A refusal is final only when it was decided on fresh state.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Final, Self
+
+import msgspec
+
+from ledger.arguments import check_code, check_snapshot, check_text, check_u64, expiry_from_argument
+from ledger.chain import event_digest
+from ledger.codec import EventCodec
+from ledger.commands import (
+    Acquire,
+    BeginRefresh,
+    Command,
+    CompleteRefresh,
+    FailRefresh,
+    MarkExpiring,
+    MarkReauthRequired,
+    Publication,
+    Release,
+    ReleaseCredentialLifecycle,
+    Restore,
+)
+from ledger.decide import Stamp, decide, next_publication_at_ms
+from ledger.errors import LeaseTransitionError
+from ledger.events import LeaseAcquired, LeaseEvent, LeaseRefreshed
+from ledger.fingerprint import Fingerprinter, load_fingerprint_key
+from ledger.handle import AuthLeaseHandle, RefreshAttempt
+from ledger.heads import Head, StreamHeads, decode_row
+from ledger.holder import describe_actor, this_process
+from ledger.keys import LeaseKey
+from ledger.opening import open_recorder
+from ledger.reading import RecordedEvent, find_event, read_log, read_stream
+from ledger.recorders.base import IntegrityError, LeaseRecorder, NewEvent, StreamRow
+from ledger.restoring import restore_command
+from ledger.snapshot import MAX_U64, AuthLeaseSnapshot, AuthLeaseTransition
+from ledger.state import LeaseState, evolve
+from ledger.verification import Checkpoint, Verification, take_checkpoint, verify_log
+
+__all__ = ["LeaseLedger"]
+
+OPTIMISTIC_TRIES: Final = 4
+DEFAULT_REFRESH_DURATION_MS: Final = 60_000
+
+
+def _system_clock_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _random_id() -> str:
+    return os.urandom(16).hex()
+
+
+class LeaseLedger(AuthLeaseHandle):
+    """A durable ledger of auth leases. Open one with :meth:`open`; share it between threads.
+
+    Every accepted command is one event, acknowledged only when it is stored; every refusal raises and records
+    nothing. Nothing is ever changed or removed.
+
+    Attributes:
+        ledger_id: Random id of this ledger.
+        recorder: The event log beneath, which the storage library's own tools can read too.
+        actor: Who this ledger object's events name.
+    """
+
+    def __init__(
+        self,
+        recorder: LeaseRecorder,
+        *,
+        clock: Callable[[], int] | None = None,
+        actor: str | None = None,
+        new_id: Callable[[], str] | None = None,
+        codec: EventCodec | None = None,
+    ) -> None:
+        self.recorder = recorder
+        self.ledger_id = recorder.ledger_id
+        self.clock = clock or _system_clock_ms
+        self.actor = check_text("actor", actor) or describe_actor()
+        self._new_id = new_id or _random_id
+        self._instance = os.urandom(8).hex()
+        self._codec = codec or EventCodec()
+        self._heads = StreamHeads(recorder, self._codec)
+        self._fingerprinter: Fingerprinter | None = None
+
+    @classmethod
+    def open(
+        cls,
+        url: str,
+        *,
+        clock: Callable[[], int] | None = None,
+        actor: str | None = None,
+        new_id: Callable[[], str] | None = None,
+    ) -> Self:
+        """Open a ledger, creating it when it does not exist. Many processes may do so at once.
+
+        Args:
+            url: ``sqlite:///relative.db`` or ``sqlite:////absolute.db``, optionally with ``?synchronous=normal``
+                (an acknowledged event then survives the process but perhaps not a power loss); ``memory://`` for tests.
+            clock: Returns epoch milliseconds; the system clock by default. The ledger reads time from nothing else.
+            actor: Who acts, as one short text; user, host and process by default.
+            new_id: Returns a new event id, at least 96 random bits; from the operating system by default.
+
+        Raises:
+            ValueError: The URL names no storage known here.
+            LedgerStorageError: The storage cannot be opened.
+            NotALedger: It holds something else, or a ledger that needs a newer version.
+        """
+        return cls(open_recorder(url, _random_id()), clock=clock, actor=actor, new_id=new_id)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<LeaseLedger {self.ledger_id} as {self.actor!r}>"
+
+    def close(self) -> None:
+        """Give up the connections. What was acknowledged is stored already."""
+        self.recorder.close()
+
+    # Commands
+
+    def acquire_lease(
+        self,
+        key: LeaseKey,
+        expires_at: int,
+        *,
+        publication: Publication | None = None,
+        attempt: str | None = None,
+        cause: str | None = None,
+        correlation_id: str | None = None,
+    ) -> AuthLeaseTransition:
+        """Publish a credential from a login. Overrides whatever the lease was, an open refresh included.
+
+        Args:
+            key: The lease.
+            expires_at: Epoch seconds; ``NEVER_EXPIRES`` for never. Not compared with any clock.
+            publication: The publication to record, when tokens were marked with it before; from
+                :meth:`plan_publication`.
+            attempt: The superseded attempt whose late response this is.
+            cause: Why, for the history. Never put a secret here.
+            correlation_id: What to file the event under.
+
+        Raises:
+            ValueError: ``expires_at`` is no integer from 0 to 2^64-1.
+            LeaseTransitionError: A given ``publication`` is not the next one any more.
+            LedgerStorageError: The event could not be stored.
+        """
+        command = Acquire(expiry_from_argument(expires_at), publication, attempt)
+        return self._publish(key, command, publication, cause, correlation_id)
+
+    def mark_expiring(
+        self, key: LeaseKey, *, cause: str | None = None, correlation_id: str | None = None
+    ) -> None:
+        """Say that a valid credential is about to expire.
+
+        Raises:
+            LeaseTransitionError: The lease is not valid, or there is none.
+            LedgerStorageError: The event could not be stored.
+        """
+        self._execute(key, MarkExpiring(), cause=cause, correlation_id=correlation_id)
+
+    def begin_refresh(
+        self,
+        key: LeaseKey,
+        *,
+        duration_ms: int = DEFAULT_REFRESH_DURATION_MS,
+        fingerprint: str | None = None,
+        cause: str | None = None,
+        correlation_id: str | None = None,
+    ) -> RefreshAttempt:
+        """Win the right to refresh: of all processes that ask, exactly one gets it. No lock is held afterwards.
+
+        Args:
+            key: The lease.
+            duration_ms: How long the attempt may take before others may take it over.
+            fingerprint: Keyed fingerprint (:meth:`fingerprint`) of the refresh token about to be spent.
+            cause: Why, for the history.
+            correlation_id: What to file the event under.
+
+        Raises:
+            LeaseTransitionError: Another attempt is open, only a person can go on, or there is no lease.
+            LedgerStorageError: The event could not be stored.
+        """
+        command = BeginRefresh(
+            check_u64("duration_ms", duration_ms), this_process(self._instance), check_code("fingerprint", fingerprint)
+        )
+        event, state = self._execute(key, command, cause=cause, correlation_id=correlation_id)
+        return RefreshAttempt(event.id, key, state.version, event.at, duration_ms)
+
+    def complete_refresh(
+        self,
+        key: LeaseKey,
+        new_expires_at: int,
+        now: int,
+        attempt: RefreshAttempt | str | None = None,
+        *,
+        publication: Publication | None = None,
+        recovered: bool = False,
+        cause: str | None = None,
+        correlation_id: str | None = None,
+    ) -> AuthLeaseTransition:
+        """Publish what a refresh brought. Only the open attempt may.
+
+        Args:
+            key: The lease.
+            new_expires_at: Epoch seconds; ``NEVER_EXPIRES`` for never.
+            now: When the refresh succeeded, epoch seconds.
+            attempt: The attempt, or its id; ``None`` for the one this ledger object has open itself.
+            publication: The publication the saved tokens were marked with; from :meth:`plan_publication`.
+            recovered: Whether this finishes what a crash left, from the stored tokens' marker.
+            cause: Why, for the history.
+            correlation_id: What to file the event under.
+
+        Raises:
+            ValueError: A time is no integer from 0 to 2^64-1.
+            LeaseTransitionError: The attempt is not open any more (somebody took over, logged in or logged out).
+            LedgerStorageError: The event could not be stored.
+        """
+        command = CompleteRefresh(
+            expiry_from_argument(new_expires_at, "new_expires_at"),
+            check_u64("now", now),
+            self._instance,
+            _attempt_id(attempt),
+            publication,
+            recovered,
+        )
+        return self._publish(key, command, publication, cause, correlation_id)
+
+    def refresh_failed(
+        self,
+        key: LeaseKey,
+        permanent: bool,
+        *,
+        attempt: RefreshAttempt | str | None = None,
+        error: str | None = None,
+        status: int | None = None,
+        retry_after: float | None = None,
+        abandoned: bool = False,
+        cause: str | None = None,
+        correlation_id: str | None = None,
+    ) -> None:
+        """Close an attempt without a credential. Permanent: only a person can go on; else it may be tried again.
+
+        Args:
+            key: The lease.
+            permanent: Whether the server refused for good.
+            attempt: The attempt, or its id; ``None`` for the one this ledger object has open itself.
+            error: OAuth error code, or an exception's class name; never an exception's text.
+            status: HTTP status.
+            retry_after: Seconds the server asked to wait.
+            abandoned: Whether somebody other than the holder closes it, to take over.
+            cause: Why, for the history.
+            correlation_id: What to file the event under.
+
+        Raises:
+            ValueError: ``error`` looks like free text.
+            LeaseTransitionError: The attempt is not open any more.
+            LedgerStorageError: The event could not be stored.
+        """
+        command = FailRefresh(
+            bool(permanent),
+            self._instance,
+            _attempt_id(attempt),
+            check_code("error", error),
+            status,
+            retry_after,
+            abandoned,
+        )
+        self._execute(key, command, cause=cause, correlation_id=correlation_id)
+
+    def mark_reauth_required(
+        self,
+        key: LeaseKey,
+        *,
+        reason: str | None = None,
+        cause: str | None = None,
+        correlation_id: str | None = None,
+    ) -> None:
+        """Say that only a person can go on. ``reason`` is read by people; never put a secret there.
+
+        Raises:
+            LeaseTransitionError: That is so already, or there is no lease.
+            LedgerStorageError: The event could not be stored.
+        """
+        command = MarkReauthRequired(check_text("reason", reason))
+        self._execute(key, command, cause=cause, correlation_id=correlation_id)
+
+    def release_lease(
+        self, key: LeaseKey, *, cause: str | None = None, correlation_id: str | None = None
+    ) -> None:
+        """Give the lease up. Accepted also when there is none: logging out twice is not an error.
+
+        Raises:
+            LedgerStorageError: The event could not be stored.
+        """
+        self._execute(key, Release(), cause=cause, correlation_id=correlation_id)
+
+    def release_credential_lifecycle(
+        self, key: LeaseKey, *, cause: str | None = None, correlation_id: str | None = None
+    ) -> None:
+        """Give the credential up, as a step of a login that could not be finished.
+
+        Raises:
+            LedgerStorageError: The event could not be stored.
+        """
+        self._execute(key, ReleaseCredentialLifecycle(), cause=cause, correlation_id=correlation_id)
+
+    def restore_auth_lifecycle_snapshot(
+        self,
+        key: LeaseKey,
+        snapshot: AuthLeaseSnapshot,
+        expires_at: int | None = None,
+        *,
+        compensates: int | None = None,
+        cause: str | None = None,
+        correlation_id: str | None = None,
+    ) -> None:
+        """Put an earlier state back in force, as one recorded event. The generation never goes down.
+
+        A snapshot that this ledger took brings back the event that had published it and the attempt that was open.
+
+        Args:
+            key: The lease.
+            snapshot: The state to bring back; one without a live credential clears the lease.
+            expires_at: Epoch seconds (``NEVER_EXPIRES``: never); ``None`` takes the snapshot's own expiry.
+            compensates: Stream version of the event this undoes. Refused when anything came after that event.
+            cause: Why, for the history.
+            correlation_id: What to file the event under.
+
+        Raises:
+            ValueError: A number is no integer from 0 to 2^64-1.
+            LeaseTransitionError: Something came after the event to undo; the newer state wins.
+            LedgerStorageError: The event could not be stored.
+        """
+        check_snapshot(snapshot)
+        chosen = snapshot.expires_at if expires_at is None else expires_at
+        expiry = None if chosen is None else expiry_from_argument(chosen)
+        command = restore_command(self._heads, self.recorder, self._codec, key, snapshot, expiry, compensates)
+        self._execute(key, command, cause=cause, correlation_id=correlation_id)
+
+    # Questions
+
+    def snapshot(self, key: LeaseKey) -> AuthLeaseSnapshot:
+        """The lease as it is now, other processes' events included.
+
+        Raises:
+            CorruptHistory: The lease's events contradict each other.
+            UnknownEventTag: A newer version wrote one of them.
+            LedgerStorageError: The storage could not be read.
+        """
+        return self._heads.current(key).snapshot()
+
+    def state(self, key: LeaseKey, version: int | None = None) -> LeaseState:
+        """All that the lease's events say, open attempt and latest failure included; raises as :meth:`snapshot`.
+
+        Args:
+            key: The lease.
+            version: As of this stream version; ``None`` for now.
+        """
+        return self._heads.current(key).state if version is None else self._heads.state_at(key, version)
+
+    def read(self, key: LeaseKey, after: int = 0) -> Iterator[RecordedEvent]:
+        """The events of one lease with a version greater than ``after``, in order; raises as :meth:`snapshot`."""
+        return read_stream(self.recorder, self._codec, key, after)
+
+    def read_all(self, after: int = 0, *, skip_unknown: bool = False) -> Iterator[RecordedEvent]:
+        """The events of all leases with a position greater than ``after``, in order; raises as :meth:`snapshot`.
+
+        Args:
+            after: The last position already read.
+            skip_unknown: Leave out events that a newer version wrote instead of raising.
+        """
+        return read_log(self.recorder, self._codec, after, skip_unknown=skip_unknown)
+
+    def find(self, key: LeaseKey, event_id: str) -> RecordedEvent | None:
+        """The event with that id in the lease's stream, looked for from the newest back."""
+        return find_event(self.recorder, self._codec, key, event_id)
+
+    def keys(self) -> Sequence[LeaseKey]:
+        """Every key that ever had an event, sorted by its text."""
+        return [LeaseKey.parse(stream) for stream in self.recorder.streams()]
+
+    def verify(self, against: Checkpoint | None = None) -> Verification:
+        """Check everything from scratch: order, chain, readability, legality, stored folds, guard triggers.
+
+        Args:
+            against: A checkpoint kept elsewhere. It also covers the last event of every stream, which nothing in
+                the ledger itself can.
+        """
+        return verify_log(self.recorder, self._codec, against)
+
+    def checkpoint(self) -> Checkpoint:
+        """A witness of everything recorded so far; keep it where the ledger's writers cannot reach it."""
+        return take_checkpoint(self.recorder)
+
+    def plan_publication(self, key: LeaseKey) -> Publication:
+        """Choose the next publication's event id, generation and time, so that tokens can be marked with them first."""
+        state = self._heads.current(key).state
+        return Publication(
+            self._new_id(), min(state.generation + 1, MAX_U64), next_publication_at_ms(state, self.clock())
+        )
+
+    def owns(self, state: LeaseState) -> bool:
+        """Whether the open attempt of ``state`` was begun by this ledger object."""
+        return state.attempt is not None and state.attempt.holder.instance == self._instance
+
+    def fingerprint(self, secret: str) -> str:
+        """The keyed fingerprint of a secret.
+
+        The key comes from the environment (``LEASE_LEDGER_FINGERPRINT_KEY``, or ``..._FILE``), else from a 0600 file
+        beside the ledger, made on first use.
+
+        Raises:
+            LedgerStorageError: The key cannot be read or made.
+        """
+        if self._fingerprinter is None:
+            self._fingerprinter = Fingerprinter(load_fingerprint_key(self.recorder.sidecar("fingerprint-key")))
+        return self._fingerprinter.fingerprint(secret)
+
+    # The way of a command
+
+    def _publish(
+        self,
+        key: LeaseKey,
+        command: Acquire | CompleteRefresh,
+        publication: Publication | None,
+        cause: str | None,
+        correlation_id: str | None,
+    ) -> AuthLeaseTransition:
+        event_id = None if publication is None else publication.event_id
+        event, state = self._execute(
+            key, command, event_id=event_id, cause=cause, correlation_id=correlation_id
+        )
+        assert isinstance(event, LeaseAcquired | LeaseRefreshed)
+        return AuthLeaseTransition(event.generation, event.published_at, event.id, event.attempt, state.version)
+
+    def _execute(
+        self,
+        key: LeaseKey,
+        command: Command,
+        *,
+        event_id: str | None = None,
+        cause: str | None = None,
+        correlation_id: str | None = None,
+    ) -> tuple[LeaseEvent, LeaseState]:
+        stamp = Stamp(
+            event_id or self._new_id(),
+            self.clock(),
+            self.actor,
+            "",
+            check_text("cause", cause),
+            check_text("correlation_id", correlation_id),
+        )
+        head = self._heads.known(key)
+        for _ in range(OPTIMISTIC_TRIES):
+            try:
+                event, state, new, digest = self._decided(key, head, command, stamp)
+            except LeaseTransitionError:
+                fresh = self._heads.current(key)
+                if fresh.state.version == head.state.version:
+                    raise
+                head = fresh
+                continue
+            try:
+                self.recorder.append(new)
+            except IntegrityError:
+                head = self._heads.load(key)
+                mine = self._already_recorded(key, new)
+                if mine is not None:
+                    return mine
+                continue
+            self._heads.advance(key, state, digest)
+            return event, state
+        return self._execute_exclusively(key, command, stamp)
+
+    def _execute_exclusively(
+        self, key: LeaseKey, command: Command, stamp: Stamp
+    ) -> tuple[LeaseEvent, LeaseState]:
+        base = self._heads.load(key)
+        decided: list[tuple[LeaseEvent, LeaseState, NewEvent, str]] = []
+
+        def build(rows: Sequence[StreamRow]) -> NewEvent:
+            decided.append(self._decided(key, self._heads.extend(str(key), base, rows), command, stamp))
+            return decided[-1][2]
+
+        self.recorder.append_exclusively(str(key), base.state.version, build)
+        event, state, _, digest = decided[-1]
+        self._heads.advance(key, state, digest)
+        return event, state
+
+    def _decided(
+        self, key: LeaseKey, head: Head, command: Command, stamp: Stamp
+    ) -> tuple[LeaseEvent, LeaseState, NewEvent, str]:
+        stream = str(key)
+        event = decide(key, head.state, command, msgspec.structs.replace(stamp, prev=head.digest))
+        state = evolve(head.state, event, stream)
+        body = self._codec.encode(event)
+        digest = event_digest(self.ledger_id, stream, state.version, event.tag, body)
+        new = NewEvent(stream, state.version, event.tag, body, self._heads.fold_due(state, digest))
+        return event, state, new, digest
+
+    def _already_recorded(self, key: LeaseKey, new: NewEvent) -> tuple[LeaseEvent, LeaseState] | None:
+        # A connection lost at commit leaves open whether the event was stored; its random id tells it from a rival's.
+        rows = self.recorder.rows(new.stream, new.version - 1, new.version)
+        if not rows or rows[0].body != new.body:
+            return None
+        return decode_row(self._codec, new.stream, rows[0]), self._heads.state_at(key, new.version)
+
+
+def _attempt_id(attempt: RefreshAttempt | str | None) -> str | None:
+    return attempt.id if isinstance(attempt, RefreshAttempt) else attempt

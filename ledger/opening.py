@@ -1,0 +1,46 @@
+"""From a URL to the recorder that answers to it."""
+
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from ledger.recorders.base import LeaseRecorder
+from ledger.recorders.memory import MemoryLeaseRecorder
+from ledger.recorders.sqlite import SQLiteLeaseRecorder, Synchronous
+
+__all__ = ["open_recorder"]
+
+_EXPECTED = "expected sqlite:///path/to/auth.db, optionally with ?synchronous=normal, or memory://"
+
+
+def open_recorder(url: str, new_ledger_id: str) -> LeaseRecorder:
+    """Open the ledger's log, creating it when it does not exist.
+
+    Args:
+        url: ``sqlite:///relative.db``, ``sqlite:////absolute.db`` or ``memory://``.
+        new_ledger_id: The id a newly created ledger gets.
+
+    Raises:
+        ValueError: The URL names no storage known here, or an unknown option.
+        LedgerStorageError: The storage cannot be opened.
+    """
+    parts = urlsplit(url)
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if parts.scheme == "memory" or url in ("sqlite://", "sqlite:///:memory:"):
+        return MemoryLeaseRecorder(new_ledger_id)
+    path = unquote(parts.path)[1:]
+    if parts.scheme != "sqlite" or parts.netloc or not path:
+        raise ValueError(f"unknown ledger URL {_without_password(url)!r}: {_EXPECTED}")
+    synchronous = options.pop("synchronous", "full").lower()
+    if options:
+        raise ValueError(f"unknown option {next(iter(options))!r} in ledger URL: {_EXPECTED}")
+    if synchronous not in ("full", "normal"):
+        raise ValueError(f"synchronous is 'full' or 'normal', not {synchronous!r}")
+    mode: Synchronous = "normal" if synchronous == "normal" else "full"
+    return SQLiteLeaseRecorder(Path(path), new_ledger_id=new_ledger_id, synchronous=mode)
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    return parts._replace(netloc=f"{parts.username}:***@{parts.hostname}").geturl()

@@ -1,0 +1,132 @@
+"""What the ledger asks of an event store, beyond what the storage library's application recorder offers.
+
+Every backend is the library's recorder for it (streams, expected versions, notification log), made append-only and
+given a lean path: one row in, plain rows out.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from eventsourcing.persistence import ApplicationRecorder, IntegrityError
+
+__all__ = ["IntegrityError", "LeaseRecorder", "LogRow", "NewEvent", "StoredFold", "StreamRow"]
+
+
+class StreamRow(NamedTuple):
+    """One event of one stream, as stored."""
+
+    position: int
+    version: int
+    tag: str
+    body: bytes
+
+
+class LogRow(NamedTuple):
+    """One event of the whole log, as stored."""
+
+    position: int
+    stream: str
+    version: int
+    tag: str
+    body: bytes
+
+
+class StoredFold(NamedTuple):
+    """A stream's state after some event: an aid to reading long streams, never an authority.
+
+    Attributes:
+        version: The stream version the state was folded to.
+        fold: Version of the fold code that computed it.
+        digest: Digest of the event at ``version``; a fold whose event is another one is void.
+        state: The state as JSON.
+    """
+
+    version: int
+    fold: int
+    digest: str
+    state: bytes
+
+
+class NewEvent(NamedTuple):
+    """An event to append, with the fold to store beside it, if one is due."""
+
+    stream: str
+    version: int
+    tag: str
+    body: bytes
+    fold: StoredFold | None = None
+
+
+class LeaseRecorder(ApplicationRecorder):
+    """An append-only log of streams.
+
+    Attributes:
+        ledger_id: Random id of this ledger; part of every digest, so that events of one ledger prove nothing in another.
+    """
+
+    ledger_id: str
+
+    @abstractmethod
+    def sidecar(self, name: str) -> Path | None:
+        """The path beside the ledger of a file that belongs to it; ``None`` for a ledger that lies in no folder."""
+
+    @abstractmethod
+    def append(self, event: NewEvent) -> int:
+        """Append one event durably and return its position.
+
+        Raises:
+            IntegrityError: ``version`` is not the next one of the stream; nothing was written.
+            LedgerStorageError: The storage failed.
+        """
+
+    @abstractmethod
+    def append_exclusively(self, stream: str, after: int, build: Callable[[Sequence[StreamRow]], NewEvent]) -> int:
+        """Append while no other writer can: ``build`` sees the rows after version ``after`` as they then are.
+
+        What ``build`` raises is raised, and nothing is written.
+
+        Raises:
+            LedgerStorageError: The storage failed.
+        """
+
+    @abstractmethod
+    def rows(self, stream: str, after: int = 0, upto: int | None = None) -> Sequence[StreamRow]:
+        """The events of a stream with ``after < version <= upto``, in order."""
+
+    @abstractmethod
+    def log(self, after: int, limit: int) -> Sequence[LogRow]:
+        """The events after position ``after``, in order, at most ``limit``."""
+
+    @abstractmethod
+    def last_position(self) -> int:
+        """The greatest position; 0 for an empty ledger."""
+
+    @abstractmethod
+    def last_version(self, stream: str) -> int:
+        """The stream's last version; 0 for a stream without events."""
+
+    @abstractmethod
+    def streams(self) -> Sequence[str]:
+        """The id of every stream, sorted."""
+
+    @abstractmethod
+    def change_token(self) -> int:
+        """A number that differs from an earlier one when anything was committed in between. Cheap."""
+
+    @abstractmethod
+    def stored_fold(self, stream: str, fold: int, upto: int | None = None) -> StoredFold | None:
+        """The newest fold of the stream by fold code ``fold``, at version ``upto`` or before."""
+
+    @abstractmethod
+    def stored_folds(self) -> Iterable[tuple[str, StoredFold]]:
+        """Every stored fold with its stream."""
+
+    @abstractmethod
+    def defects(self) -> Sequence[str]:
+        """What is wrong with the storage itself: a guard trigger missing, a damaged page. One sentence each."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give up connections. A closed recorder raises LedgerStorageError on use."""

@@ -139,7 +139,7 @@ def tokens_lifecycle_publication(tokens: PersistedTokens) -> TokenLifecyclePubli
 def tokens_lifecycle_publication_with_explicit_expiry(
     tokens: PersistedTokens,
 ) -> TokenLifecyclePublication | None:
-    """The publication the marker tells of, or ``None`` if there is none or it names no usable expiry itself."""
+    """The publication the marker tells of, or ``None`` without one or if it names no usable expiry itself."""
     marker = _published_marker(tokens)
     if marker is None:
         return None

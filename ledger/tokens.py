@@ -130,7 +130,7 @@ class PersistedTokens(msgspec.Struct, frozen=True):
 
         Raises:
             TokenSerializationError: The bytes are not tokens. The text says what is wrong and where, never
-                what was found there, and no cause is chained, since a decoder's exception may carry the input.
+                what was found there. No cause is chained, since a decoder's exception may carry the input.
         """
         try:
             text = data if isinstance(data, str) else str(data, "utf-8")
@@ -158,8 +158,8 @@ class PersistedTokens(msgspec.Struct, frozen=True):
         """Write the tokens as one JSON object. What is absent is left out, but scopes and metadata never are.
 
         Raises:
-            TokenSerializationError: The metadata is not JSON (a NaN, a date, keys that are no text, too deep),
-                or a text is not Unicode.
+            TokenSerializationError: The metadata is not JSON (a NaN, a date, a key that is no text, too
+                deep), or a text is not Unicode.
         """
         wire = {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None}
         wire["metadata"] = self.metadata

@@ -139,7 +139,7 @@ def project_published_auth_status(
 
 
 def lease_snapshot_expires_at_datetime(snapshot: AuthLeaseSnapshot) -> datetime | None:
-    """When the lease expires, in UTC; ``None`` when it never does, or beyond the last ``datetime`` (year 9999)."""
+    """When the lease expires, in UTC; ``None`` when it never does, or after the year 9999."""
     return _utc(snapshot.expires_at)
 
 
@@ -160,7 +160,7 @@ def oauth_status_projection_snapshot_from_newer_marker(
     """The lease as the stored tokens tell it, if their marker is newer than the lease at hand; else ``None``.
 
     For a reader whose view of the lease lags behind a store that another process writes to. The marker has to
-    be whole (its own expiry, equal to the tokens', and a publication time later than the lease's), and a lease
+    be whole (its own expiry, equal to the tokens', and a publication time later than the lease's). A lease
     without a credential stays without: tokens never bring back a login that was released. The answer is for
     display; it is not to be restored.
     """

@@ -47,11 +47,12 @@ class MarkExpiring(msgspec.Struct, frozen=True):
 
 
 class BeginRefresh(msgspec.Struct, frozen=True):
-    """Win the right to refresh, for ``duration_ms``."""
+    """Win the right to refresh, for ``duration_ms``; with ``at_version``, only if nothing came after that version."""
 
     duration_ms: int
     holder: Holder
     fingerprint: str | None = None
+    at_version: int | None = None
 
 
 class CompleteRefresh(msgspec.Struct, frozen=True):

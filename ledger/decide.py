@@ -1,8 +1,6 @@
 """The decision: a state and a command give one event, or a refusal. Pure; time and ids come in with the stamp."""
 
-from typing import Final, assert_never
-
-import msgspec
+from typing import Final, TypedDict, assert_never
 
 from ledger.commands import (
     Acquire,
@@ -39,15 +37,15 @@ from ledger.state import LeaseState
 __all__ = ["Stamp", "decide", "next_publication_at_ms"]
 
 
-class Stamp(msgspec.Struct, frozen=True):
+class Stamp(TypedDict):
     """What every event carries beside its payload; see :mod:`ledger.events`."""
 
     id: str
     at: int
     actor: str
     prev: str
-    cause: str | None = None
-    correlation_id: str | None = None
+    cause: str | None
+    correlation_id: str | None
 
 
 _PLAIN: Final[dict[type[Command], Transition]] = {
@@ -98,7 +96,7 @@ def _publication(
 ) -> tuple[int, int]:
     generation = min(state.generation + 1, MAX_U64)
     if planned is None:
-        return generation, next_publication_at_ms(state, stamp.at)
+        return generation, next_publication_at_ms(state, stamp["at"])
     if planned.generation != generation:
         raise _guard(
             key,
@@ -150,12 +148,7 @@ def _decide_restore(key: LeaseKey, state: LeaseState, command: Restore, stamp: S
         else RestoredLease(generation)
     )
     return LeaseRestored(
-        id=stamp.id,
-        at=stamp.at,
-        actor=stamp.actor,
-        prev=stamp.prev,
-        cause=stamp.cause,
-        correlation_id=stamp.correlation_id,
+        **stamp,
         snapshot=lease,
         published_by=command.published_by if live else None,
         attempt=command.attempt if lease.phase is AuthLeasePhase.REFRESHING else None,
@@ -179,30 +172,28 @@ def decide(key: LeaseKey, state: LeaseState, command: Command, stamp: Stamp) -> 
     transition = _transition(command)
     if state.phase not in TRANSITIONS[transition]:
         raise _refusal(key, transition, state)
-    common = {
-        "id": stamp.id,
-        "at": stamp.at,
-        "actor": stamp.actor,
-        "prev": stamp.prev,
-        "cause": stamp.cause,
-        "correlation_id": stamp.correlation_id,
-    }
     match command:
         case Acquire():
             generation, published_at = _publication(key, transition, state, command.publication, stamp)
             return LeaseAcquired(
-                **common,
+                **stamp,
                 generation=generation,
                 expires_at=command.expires_at,
                 published_at=published_at,
                 attempt=command.attempt,
             )
         case MarkExpiring():
-            return LeaseExpiring(**common)
+            return LeaseExpiring(**stamp)
         case BeginRefresh():
+            if command.at_version not in (None, state.version):
+                raise _guard(
+                    key,
+                    transition,
+                    f"the lease is at version {state.version}; the decision to refresh was made on {command.at_version}",
+                )
             return LeaseRefreshStarted(
-                **common,
-                attempt=stamp.id,
+                **stamp,
+                attempt=stamp["id"],
                 duration_ms=command.duration_ms,
                 holder=command.holder,
                 fingerprint=command.fingerprint,
@@ -211,7 +202,7 @@ def decide(key: LeaseKey, state: LeaseState, command: Command, stamp: Stamp) -> 
             _check_attempt(key, state, command)
             generation, published_at = _publication(key, transition, state, command.publication, stamp)
             return LeaseRefreshed(
-                **common,
+                **stamp,
                 generation=generation,
                 expires_at=command.expires_at,
                 published_at=published_at,
@@ -222,7 +213,7 @@ def decide(key: LeaseKey, state: LeaseState, command: Command, stamp: Stamp) -> 
         case FailRefresh():
             _check_attempt(key, state, command)
             return LeaseRefreshFailed(
-                **common,
+                **stamp,
                 permanent=command.permanent,
                 error=command.error,
                 status=command.status,
@@ -231,11 +222,11 @@ def decide(key: LeaseKey, state: LeaseState, command: Command, stamp: Stamp) -> 
                 abandoned=command.abandoned,
             )
         case MarkReauthRequired():
-            return LeaseReauthRequired(**common, reason=command.reason)
+            return LeaseReauthRequired(**stamp, reason=command.reason)
         case Release():
-            return LeaseReleased(**common)
+            return LeaseReleased(**stamp)
         case ReleaseCredentialLifecycle():
-            return LeaseCredentialReleased(**common)
+            return LeaseCredentialReleased(**stamp)
         case Restore():
             return _decide_restore(key, state, command, stamp)
         case _:

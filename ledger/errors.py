@@ -58,9 +58,7 @@ class CorruptHistory(LeaseLedgerError):
         self.detail = detail
 
     def __str__(self) -> str:
-        return (
-            f"event {self.version} of {self.stream} is corrupt: {self.detail}; run 'lease-ledger verify' for the extent"
-        )
+        return f"event {self.version} of {self.stream} is corrupt: {self.detail}; run 'lease-ledger verify' for the extent"
 
 
 class UnknownEventTag(LeaseLedgerError):

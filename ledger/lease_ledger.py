@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Final, Self
 
-import msgspec
-
 from ledger.arguments import check_code, check_snapshot, check_text, check_u64, expiry_from_argument
 from ledger.chain import event_digest
 from ledger.codec import EventCodec
@@ -178,6 +176,7 @@ class LeaseLedger(AuthLeaseHandle):
         *,
         duration_ms: int = DEFAULT_REFRESH_DURATION_MS,
         fingerprint: str | None = None,
+        at_version: int | None = None,
         cause: str | None = None,
         correlation_id: str | None = None,
     ) -> RefreshAttempt:
@@ -187,6 +186,8 @@ class LeaseLedger(AuthLeaseHandle):
             key: The lease.
             duration_ms: How long the attempt may take before others may take it over.
             fingerprint: Keyed fingerprint (:meth:`fingerprint`) of the refresh token about to be spent.
+            at_version: The stream version the caller decided on; refused when anything came after it, so that
+                nobody refreshes what somebody else just did.
             cause: Why, for the history.
             correlation_id: What to file the event under.
 
@@ -195,7 +196,10 @@ class LeaseLedger(AuthLeaseHandle):
             LedgerStorageError: The event could not be stored.
         """
         command = BeginRefresh(
-            check_u64("duration_ms", duration_ms), this_process(self._instance), check_code("fingerprint", fingerprint)
+            check_u64("duration_ms", duration_ms),
+            this_process(self._instance),
+            check_code("fingerprint", fingerprint),
+            at_version,
         )
         event, state = self._execute(key, command, cause=cause, correlation_id=correlation_id)
         return RefreshAttempt(event.id, key, state.version, event.at, duration_ms)
@@ -336,7 +340,8 @@ class LeaseLedger(AuthLeaseHandle):
             key: The lease.
             snapshot: The state to bring back; one without a live credential clears the lease.
             expires_at: Epoch seconds (``NEVER_EXPIRES``: never); ``None`` takes the snapshot's own expiry.
-            compensates: Stream version of the event this undoes. Refused when anything came after that event.
+            compensates: Stream version of the event this undoes; ``snapshot.undoes`` by default. Refused when
+                anything came after that event.
             cause: Why, for the history.
             correlation_id: What to file the event under.
 
@@ -348,7 +353,8 @@ class LeaseLedger(AuthLeaseHandle):
         check_snapshot(snapshot)
         chosen = snapshot.expires_at if expires_at is None else expires_at
         expiry = None if chosen is None else expiry_from_argument(chosen)
-        command = restore_command(self._heads, self.recorder, self._codec, key, snapshot, expiry, compensates)
+        undone = snapshot.undoes if compensates is None else compensates
+        command = restore_command(self._heads, self.recorder, self._codec, key, snapshot, expiry, undone)
         self._execute(key, command, cause=cause, correlation_id=correlation_id)
 
     # Questions
@@ -427,7 +433,9 @@ class LeaseLedger(AuthLeaseHandle):
             LedgerStorageError: The key cannot be read or made.
         """
         if self._fingerprinter is None:
-            self._fingerprinter = Fingerprinter(load_fingerprint_key(self.recorder.sidecar("fingerprint-key")))
+            self._fingerprinter = Fingerprinter(
+                load_fingerprint_key(self.recorder.sidecar("fingerprint-key"))
+            )
         return self._fingerprinter.fingerprint(secret)
 
     # The way of a command
@@ -445,7 +453,9 @@ class LeaseLedger(AuthLeaseHandle):
             key, command, event_id=event_id, cause=cause, correlation_id=correlation_id
         )
         assert isinstance(event, LeaseAcquired | LeaseRefreshed)
-        return AuthLeaseTransition(event.generation, event.published_at, event.id, event.attempt, state.version)
+        return AuthLeaseTransition(
+            event.generation, event.published_at, event.id, event.attempt, state.version
+        )
 
     def _execute(
         self,
@@ -457,12 +467,12 @@ class LeaseLedger(AuthLeaseHandle):
         correlation_id: str | None = None,
     ) -> tuple[LeaseEvent, LeaseState]:
         stamp = Stamp(
-            event_id or self._new_id(),
-            self.clock(),
-            self.actor,
-            "",
-            check_text("cause", cause),
-            check_text("correlation_id", correlation_id),
+            id=event_id or self._new_id(),
+            at=self.clock(),
+            actor=self.actor,
+            prev="",
+            cause=check_text("cause", cause),
+            correlation_id=check_text("correlation_id", correlation_id),
         )
         head = self._heads.known(key)
         for _ in range(OPTIMISTIC_TRIES):
@@ -505,7 +515,7 @@ class LeaseLedger(AuthLeaseHandle):
         self, key: LeaseKey, head: Head, command: Command, stamp: Stamp
     ) -> tuple[LeaseEvent, LeaseState, NewEvent, str]:
         stream = str(key)
-        event = decide(key, head.state, command, msgspec.structs.replace(stamp, prev=head.digest))
+        event = decide(key, head.state, command, {**stamp, "prev": head.digest})
         state = evolve(head.state, event, stream)
         body = self._codec.encode(event)
         digest = event_digest(self.ledger_id, stream, state.version, event.tag, body)

@@ -34,7 +34,9 @@ class RecordedEvent(msgspec.Struct, frozen=True, gc=False):
     event: LeaseEvent
 
 
-def read_stream(recorder: LeaseRecorder, codec: EventCodec, key: LeaseKey, after: int) -> Iterator[RecordedEvent]:
+def read_stream(
+    recorder: LeaseRecorder, codec: EventCodec, key: LeaseKey, after: int
+) -> Iterator[RecordedEvent]:
     """One stream's events after version ``after``, page by page: no transaction stays open between them."""
     stream = str(key)
     while True:
@@ -81,7 +83,9 @@ def rows_newest_first(recorder: LeaseRecorder, stream: str, upto: int | None = N
         last -= STREAM_PAGE
 
 
-def find_event(recorder: LeaseRecorder, codec: EventCodec, key: LeaseKey, event_id: str) -> RecordedEvent | None:
+def find_event(
+    recorder: LeaseRecorder, codec: EventCodec, key: LeaseKey, event_id: str
+) -> RecordedEvent | None:
     """The stream's event with that id, looked for from the newest back."""
     stream = str(key)
     needle = event_id.encode()

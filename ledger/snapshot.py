@@ -42,6 +42,8 @@ class AuthLeaseSnapshot:
             restore records it.
         published_by: Id of the event that published the credential in force, when a ledger took the snapshot.
             No part of equality.
+        undoes: Stream version of the event that restoring this snapshot is to undo, when it is a compensation; the
+            restore is then refused if anything came after that event. No part of equality.
     """
 
     phase: AuthLeasePhase | None = None
@@ -51,6 +53,7 @@ class AuthLeaseSnapshot:
     credential_published_at_millis: int | None = None
     version: int | None = field(default=None, compare=False, kw_only=True)
     published_by: str | None = field(default=None, compare=False, kw_only=True)
+    undoes: int | None = field(default=None, compare=False, kw_only=True, repr=False)
 
     def __post_init__(self) -> None:
         if self.phase is not None and type(self.phase) is not AuthLeasePhase:

@@ -25,7 +25,16 @@ from ledger.events import (
 from ledger.phases import TRANSITIONS, Transition
 from ledger.snapshot import AuthLeasePhase, AuthLeaseSnapshot
 
-__all__ = ["EMPTY_STATE", "FOLD_VERSION", "LastFailure", "LeaseState", "evolve", "fold", "snapshot_of", "transition_of"]
+__all__ = [
+    "EMPTY_STATE",
+    "FOLD_VERSION",
+    "LastFailure",
+    "LeaseState",
+    "evolve",
+    "fold",
+    "snapshot_of",
+    "transition_of",
+]
 
 FOLD_VERSION: Final = 1
 """Raised whenever the fold computes something else from the same events: stored folds of another version are void."""

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from eventsourcing.persistence import ApplicationRecorder, IntegrityError
 
+from ledger.recorders.locks import GuardLock
+
 __all__ = ["IntegrityError", "LeaseRecorder", "LogRow", "NewEvent", "StoredFold", "StreamRow"]
 
 
@@ -73,6 +75,10 @@ class LeaseRecorder(ApplicationRecorder):
         """The path beside the ledger of a file that belongs to it; ``None`` for a ledger that lies in no folder."""
 
     @abstractmethod
+    def guard_lock(self, stream: str) -> GuardLock | None:
+        """The stream's lock among all who share the ledger; ``None`` where one process has it alone."""
+
+    @abstractmethod
     def append(self, event: NewEvent) -> int:
         """Append one event durably and return its position.
 
@@ -82,7 +88,9 @@ class LeaseRecorder(ApplicationRecorder):
         """
 
     @abstractmethod
-    def append_exclusively(self, stream: str, after: int, build: Callable[[Sequence[StreamRow]], NewEvent]) -> int:
+    def append_exclusively(
+        self, stream: str, after: int, build: Callable[[Sequence[StreamRow]], NewEvent]
+    ) -> int:
         """Append while no other writer can: ``build`` sees the rows after version ``after`` as they then are.
 
         What ``build`` raises is raised, and nothing is written.

@@ -39,6 +39,9 @@ class MemoryLeaseRecorder(POPOApplicationRecorder, LeaseRecorder):
     def sidecar(self, name: str) -> Path | None:
         return None
 
+    def guard_lock(self, stream: str) -> None:
+        return None
+
     def append(self, event: NewEvent) -> int:
         with self._database_lock:
             self._check_open()
@@ -49,7 +52,9 @@ class MemoryLeaseRecorder(POPOApplicationRecorder, LeaseRecorder):
                 self._folds.setdefault(event.stream, {})[event.fold.version] = event.fold
             return positions[0]
 
-    def append_exclusively(self, stream: str, after: int, build: Callable[[Sequence[StreamRow]], NewEvent]) -> int:
+    def append_exclusively(
+        self, stream: str, after: int, build: Callable[[Sequence[StreamRow]], NewEvent]
+    ) -> int:
         with self._database_lock:
             return self.append(build(self.rows(stream, after)))
 

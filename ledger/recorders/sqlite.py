@@ -14,8 +14,11 @@ from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteCursor, SQLite
 from filelock import FileLock, Timeout
 
 from ledger.errors import LedgerStorageError, NotALedger
+from ledger.keys import LeaseKey
 from ledger.recorders.base import LeaseRecorder, LogRow, NewEvent, StoredFold, StreamRow
+from ledger.recorders.locks import FileGuardLock, GuardLock
 from ledger.recorders.schema import APPLICATION_ID, FORMAT, SCHEMA, TRIGGERS
+from ledger.stores.filenames import token_file_name
 
 __all__ = ["SQLiteLeaseRecorder", "Synchronous"]
 
@@ -25,7 +28,9 @@ BUSY_TIMEOUT_S: Final = 30
 CREATE_TIMEOUT_S: Final = 60
 
 _INSERT = "INSERT INTO stored_events (originator_id, originator_version, topic, state) VALUES (?, ?, ?, ?)"
-_INSERT_FOLD = "INSERT OR REPLACE INTO stored_folds (stream, version, fold, digest, state) VALUES (?, ?, ?, ?, ?)"
+_INSERT_FOLD = (
+    "INSERT OR REPLACE INTO stored_folds (stream, version, fold, digest, state) VALUES (?, ?, ?, ?, ?)"
+)
 _ROWS = (
     "SELECT rowid, originator_version, topic, CAST(state AS BLOB) FROM stored_events "
     "WHERE originator_id = ? AND originator_version > ? AND originator_version <= ? ORDER BY originator_version"
@@ -54,7 +59,9 @@ _ADVICE: Final = {
 def _storage_error(path: Path, error: sqlite3.Error) -> LedgerStorageError:
     code = getattr(error, "sqlite_errorcode", None)
     advice = _ADVICE.get(code & 0xFF) if isinstance(code, int) else None
-    kind = NotALedger if isinstance(code, int) and code & 0xFF == sqlite3.SQLITE_NOTADB else LedgerStorageError
+    kind = (
+        NotALedger if isinstance(code, int) and code & 0xFF == sqlite3.SQLITE_NOTADB else LedgerStorageError
+    )
     return kind(f"ledger {path}: {advice or error}")
 
 
@@ -95,6 +102,10 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
     def sidecar(self, name: str) -> Path | None:
         return self.path.with_name(f"{self.path.name}.{name}")
 
+    def guard_lock(self, stream: str) -> GuardLock:
+        name = token_file_name(LeaseKey.parse(stream)).removesuffix(".json")
+        return FileGuardLock(self.path.with_name(f"{self.path.name}.locks") / f"{name}.lock")
+
     @contextlib.contextmanager
     def _storage_errors(self) -> Iterator[None]:
         try:
@@ -111,12 +122,18 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         return connection
 
     def _identity(self) -> str | None:
-        tables = {name for (name,) in self._writer.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+        tables = {
+            name for (name,) in self._writer.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
+        }
         if not tables:
             return None
         if "ledger_meta" not in tables:
-            raise NotALedger(f"{self.path} is a SQLite database but holds no lease ledger; point --db at another file")
-        ((ledger_id, lowest_reader),) = self._writer.execute("SELECT ledger_id, lowest_reader FROM ledger_meta")
+            raise NotALedger(
+                f"{self.path} is a SQLite database but holds no lease ledger; point --db at another file"
+            )
+        ((ledger_id, lowest_reader),) = self._writer.execute(
+            "SELECT ledger_id, lowest_reader FROM ledger_meta"
+        )
         if lowest_reader > FORMAT:
             raise NotALedger(
                 f"{self.path} was written in a format that needs reader version {lowest_reader}, "
@@ -125,7 +142,12 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         return str(ledger_id)
 
     def _create(self, ledger_id: str) -> str:
-        lock = FileLock(f"{self.path}.create-lock", timeout=CREATE_TIMEOUT_S, fallback_to_soft=False)
+        lock = FileLock(
+            f"{self.path}.create-lock",
+            timeout=CREATE_TIMEOUT_S,
+            fallback_to_soft=False,
+            preserve_lock_file=True,
+        )
         try:
             with lock:
                 existing = self._identity()
@@ -163,7 +185,9 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
 
     def _insert(self, event: NewEvent) -> int:
         try:
-            cursor = self._writer.execute(_INSERT, (event.stream, event.version, event.tag, event.body.decode()))
+            cursor = self._writer.execute(
+                _INSERT, (event.stream, event.version, event.tag, event.body.decode())
+            )
         except sqlite3.IntegrityError as error:
             raise IntegrityError(error) from error
         position = cursor.lastrowid
@@ -185,7 +209,9 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         except sqlite3.Error as error:
             raise _storage_error(self.path, error) from error
 
-    def append_exclusively(self, stream: str, after: int, build: Callable[[Sequence[StreamRow]], NewEvent]) -> int:
+    def append_exclusively(
+        self, stream: str, after: int, build: Callable[[Sequence[StreamRow]], NewEvent]
+    ) -> int:
         with self._storage_errors(), self._transaction():
             found = self._writer.execute(_ROWS, (stream, after, _MAX_VERSION)).fetchall()
             return self._insert(build([StreamRow._make(row) for row in found]))
@@ -208,7 +234,9 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         *,
         inclusive_of_start: bool = True,
     ) -> Sequence[Notification]:
-        found = super().select_notifications(start, limit, stop, topics, inclusive_of_start=inclusive_of_start)
+        found = super().select_notifications(
+            start, limit, stop, topics, inclusive_of_start=inclusive_of_start
+        )
         return [replace(row, state=str(row.state).encode()) for row in found]
 
     def rows(self, stream: str, after: int = 0, upto: int | None = None) -> Sequence[StreamRow]:
@@ -235,7 +263,9 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
 
     def streams(self) -> Sequence[str]:
         with self._storage_errors(), self._reader_lock:
-            found = self._reader.execute("SELECT DISTINCT originator_id FROM stored_events ORDER BY 1").fetchall()
+            found = self._reader.execute(
+                "SELECT DISTINCT originator_id FROM stored_events ORDER BY 1"
+            ).fetchall()
         return [stream for (stream,) in found]
 
     def change_token(self) -> int:

@@ -3,7 +3,7 @@
 from ledger.stores.auto import AutoTokenStore
 from ledger.stores.base import ANY, AnyTokens, Expectation, TokenStore
 from ledger.stores.file import FileTokenStore
-from ledger.stores.keyring import KeyringTokenStore, TokensTooLarge
+from ledger.stores.keyring import KeyringCannotKeep, KeyringTokenStore
 from ledger.stores.memory import MemoryTokenStore
 
 __all__ = [
@@ -12,8 +12,8 @@ __all__ = [
     "AutoTokenStore",
     "Expectation",
     "FileTokenStore",
+    "KeyringCannotKeep",
     "KeyringTokenStore",
     "MemoryTokenStore",
     "TokenStore",
-    "TokensTooLarge",
 ]

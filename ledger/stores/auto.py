@@ -11,7 +11,7 @@ from ledger.keys import LeaseKey
 from ledger.store_errors import KeyringUnavailable, TokenSerializationError
 from ledger.stores.base import ANY, Expectation, TokenStore, refuse_unless_expected, sorted_keys
 from ledger.stores.file import FileTokenStore
-from ledger.stores.keyring import KeyringTokenStore, TokensTooLarge
+from ledger.stores.keyring import KeyringCannotKeep, KeyringTokenStore
 from ledger.stores.locking import LOCK_TIMEOUT_SECS
 from ledger.stores.places import KeyringPlace, Places
 from ledger.stores.private_files import make_private_folder
@@ -32,8 +32,8 @@ class AutoTokenStore(TokenStore):
     not the same in this session raises ``KeyringUnavailable``, and is never passed over for a file, stale or
     empty. The other way round, a keyring that appears later takes over no key that is in a file.
 
-    One thing moves a key: a save that its keyring has no room for goes to the file. The record then says that
-    the file counts and the keyring may still hold old tokens, until the key is cleared.
+    One thing moves a key: a save that its keyring cannot keep (``KeyringCannotKeep``) goes to the file. The
+    record then says that the file counts and the keyring may still hold old tokens, until the key is cleared.
 
     ``save`` and ``clear`` hold a lock of the key while they compare and write, so compare-and-swap is atomic
     between all threads and processes that use this root.
@@ -127,7 +127,7 @@ class AutoTokenStore(TokenStore):
             store = self._keyring_of(place)
             try:
                 store.save(key, tokens, expect=expect)
-            except TokensTooLarge:
+            except KeyringCannotKeep:
                 refuse_unless_expected(key, expect, lambda: store.load(key))
                 self._move_to_file(key, tokens, place)
                 return
@@ -183,7 +183,7 @@ class AutoTokenStore(TokenStore):
         self._places.write(key, chosen)
         try:
             store.save(key, tokens)
-        except TokensTooLarge:
+        except KeyringCannotKeep:
             pass
         except KeyringUnavailable:
             # Some can be read in a session in which they refuse to be written.

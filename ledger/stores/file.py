@@ -2,7 +2,6 @@
 
 import builtins
 import os
-import re
 import secrets
 import time
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from ledger.keys import IdentityError, LeaseKey
+from ledger.keys import LeaseKey
 from ledger.store_errors import TokenSerializationError
 from ledger.stores.base import ANY, Expectation, TokenStore, refuse_unless_expected, sorted_keys
 from ledger.stores.filenames import is_shortened, key_of_file_name, token_file_name
@@ -27,6 +26,7 @@ from ledger.stores.private_files import (
     sync_folder,
     write_new_private,
 )
+from ledger.stores.stored_form import keys_named_in, tokens_with_key
 from ledger.tokens import PersistedTokens
 
 __all__ = ["FileTokenStore"]
@@ -34,7 +34,6 @@ __all__ = ["FileTokenStore"]
 _LOCKS: Final = ".locks"
 _TEMPORARY: Final = ".tmp-"
 _CORRUPT: Final = ".corrupt-"
-_EMBEDDED_KEY: Final = re.compile(rb'"lease_key"\s*:\s*"([A-Za-z0-9_.:-]+)"')
 
 
 class FileTokenStore(TokenStore):
@@ -129,7 +128,7 @@ class FileTokenStore(TokenStore):
                 Nothing was written.
             TokenIOError: Writing failed; ``load`` tells whether the old tokens are in place or the new ones.
         """
-        data = _with_key(key, tokens)
+        data = msgspec.json.format(tokens_with_key(key, tokens), indent=2) + b"\n"
         name = token_file_name(key)
         path = self._prefix + name
         make_private_folder(self._root)
@@ -191,14 +190,7 @@ class FileTokenStore(TokenStore):
 
     def _embedded_key(self, name: str) -> LeaseKey | None:
         data = read_private(self._prefix + name)
-        for text in _EMBEDDED_KEY.findall(data or b""):
-            try:
-                key = LeaseKey.parse(text.decode())
-            except IdentityError:
-                continue
-            if token_file_name(key) == name:
-                return key
-        return None
+        return next((key for key in keys_named_in(data or b"") if token_file_name(key) == name), None)
 
     def _sole_writer(self, name: str) -> AbstractContextManager[None]:
         locks = self._prefix + _LOCKS
@@ -210,12 +202,6 @@ class FileTokenStore(TokenStore):
         for other in names_in(self._root):
             if other.startswith(prefix) and other.removeprefix(prefix).partition("-")[2] == name:
                 yield self._prefix + other
-
-
-def _with_key(key: LeaseKey, tokens: PersistedTokens) -> bytes:
-    # First in the file, where it outlives most damage.
-    embedded = b'{"lease_key":' + msgspec.json.encode(str(key)) + b"," + tokens.to_json()[1:]
-    return msgspec.json.format(embedded, indent=2) + b"\n"
 
 
 def _is_readable(data: bytes) -> bool:

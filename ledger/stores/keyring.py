@@ -26,9 +26,10 @@ from ledger.store_errors import (
 from ledger.stores.base import ANY, Expectation, TokenStore, refuse_unless_expected, sorted_keys
 from ledger.stores.locking import LOCK_TIMEOUT_SECS, held_lock
 from ledger.stores.private_files import make_private_folder
+from ledger.stores.stored_form import keys_named_in, tokens_with_key
 from ledger.tokens import PersistedTokens
 
-__all__ = ["INDEX_ACCOUNT", "KeyringTokenStore", "TokensTooLarge"]
+__all__ = ["INDEX_ACCOUNT", "KeyringCannotKeep", "KeyringTokenStore"]
 
 INDEX_ACCOUNT: Final = ":index:"
 """The account that lists the others, since keyrings cannot. No key is written like that."""
@@ -39,8 +40,8 @@ _COPIES_MAX: Final = 16
 _T = TypeVar("_T")
 
 
-class TokensTooLarge(TokenIOError):
-    """The keyring takes no secret of this size. Nothing was written."""
+class KeyringCannotKeep(TokenIOError):
+    """This keyring has no place for these tokens, and another kind of store has. Nothing was written."""
 
 
 class KeyringTokenStore(TokenStore):
@@ -60,7 +61,9 @@ class KeyringTokenStore(TokenStore):
     of a key and after its last. A damaged one is begun anew by the next save of a new key.
 
     The Credential Manager of Windows takes 2,560 bytes a secret, in UTF-16: tokens of at most 1,280
-    characters, and an index of some 40 keys. More raises ``TokensTooLarge``.
+    characters, and an index of some 40 keys. It and some others do not tell ``Dev:a`` from ``dev:a``, so each
+    secret names its key: of two such keys only one can be stored, and neither is ever taken for the other.
+    Saving what the keyring cannot keep raises ``KeyringCannotKeep``.
 
     Args:
         service: The name under which the keyring files the secrets. Stores of one service hold the same
@@ -134,7 +137,7 @@ class KeyringTokenStore(TokenStore):
         Raises:
             KeyringUnavailable: The keyring is absent, locked or broken.
         """
-        return self._get(key.keyring_account) is not None
+        return self._own_text(key) is not None
 
     def load(self, key: LeaseKey) -> PersistedTokens | None:
         """The tokens stored under the key; ``None`` when the keyring answers that it holds none.
@@ -143,7 +146,7 @@ class KeyringTokenStore(TokenStore):
             KeyringUnavailable: The keyring is absent, locked or broken.
             TokenSerializationError: The secret cannot be read as tokens. It stays where it is.
         """
-        text = self._get(key.keyring_account)
+        text = self._own_text(key)
         if text is None:
             return None
         try:
@@ -161,17 +164,19 @@ class KeyringTokenStore(TokenStore):
             TokensChanged: Something else than ``expect`` is stored, or something unreadable. Nothing was
                 written.
             TokenSerializationError: These tokens cannot be written as JSON. Nothing was written.
-            TokensTooLarge: The keyring takes no secret of this size. Nothing was written.
+            KeyringCannotKeep: The tokens are too large, or the keyring mixes their key up with another.
+                Nothing was written.
             KeyringUnavailable: The keyring is absent, locked or broken. If it broke meanwhile, ``load`` tells
                 whether the tokens are stored.
             TokenIOError: The keyring took the tokens and answers others.
             TokenStoreUnavailable: Another writer holds the lock for too long. Nothing was written.
             TokenPermissionDenied: The lock's folder may not be used. Nothing was written.
         """
-        text = tokens.to_json().decode()
+        text = tokens_with_key(key, tokens).decode()
         self._check_size(str(key), text)
         with self._sole_writer():
             refuse_unless_expected(key, expect, lambda: self.load(key))
+            self._refuse_to_mix_up(key)
             self._add_to_index(key)
             self._set(key.keyring_account, text)
             if self._get(key.keyring_account) != text:
@@ -189,7 +194,8 @@ class KeyringTokenStore(TokenStore):
         """
         with self._sole_writer():
             refuse_unless_expected(key, expect, lambda: self.load(key))
-            self._delete(key.keyring_account)
+            if self.holds(key):
+                self._delete(key.keyring_account)
             # The tokens are gone, so the clear succeeded. A name too many in the index costs list() a look.
             with suppress(TokenStoreError):
                 self._drop_from_index(key)
@@ -204,6 +210,17 @@ class KeyringTokenStore(TokenStore):
             TokenSerializationError: The index is damaged.
         """
         return [key for key in self._index() if self.holds(key)]
+
+    def _own_text(self, key: LeaseKey) -> str | None:
+        text = self._get(key.keyring_account)
+        return None if text is None or _is_of_another(key, text) else text
+
+    def _refuse_to_mix_up(self, key: LeaseKey) -> None:
+        text = self._get(key.keyring_account)
+        if text is not None and _is_of_another(key, text):
+            raise KeyringCannotKeep(
+                f"this keyring does not tell upper from lower case, and holds tokens of another key for {key}"
+            )
 
     def _sole_writer(self) -> AbstractContextManager[None]:
         folder = self._lock_root or _state_folder()
@@ -245,7 +262,7 @@ class KeyringTokenStore(TokenStore):
     def _check_size(self, account: str, text: str) -> None:
         size = len(text.encode("utf-16-le"))
         if size > _WINDOWS_MAX_BYTES and self.keyring_name().startswith(f"{_WINDOWS_BACKEND}."):
-            raise TokensTooLarge(
+            raise KeyringCannotKeep(
                 f"{account} takes {size} bytes, and the Credential Manager of Windows keeps at most "
                 f"{_WINDOWS_MAX_BYTES}: use a file store"
             )
@@ -282,6 +299,11 @@ class KeyringTokenStore(TokenStore):
                 break
         if self._get(account) is not None:
             raise KeyringUnavailable(f"cannot delete {account}: the keyring keeps it")
+
+
+def _is_of_another(key: LeaseKey, text: str) -> bool:
+    named = list(keys_named_in(text.encode(errors="replace")))
+    return bool(named) and key not in named
 
 
 def _answer(doing: str, ask: Callable[[], _T]) -> _T:

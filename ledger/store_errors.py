@@ -81,14 +81,14 @@ class TokensChanged(TokenStoreError):
 
     Attributes:
         key: The key.
-        expected: Id of the event the stored tokens were expected to be marked with; ``None`` for no tokens.
-        found: Id of the event the stored tokens are marked with; ``None`` for no tokens or unmarked ones.
+        expected: Id of the event the stored tokens were expected to be marked with; ``None`` for no tokens or
+            unmarked ones.
+        found: Id of the event the stored tokens are marked with; ``None`` likewise.
     """
 
     def __init__(self, key: LeaseKey, expected: str | None, found: str | None) -> None:
         super().__init__(
-            f"stored tokens of {key} changed: "
-            f"expected {_published_by(expected)}, found {_published_by(found)}"
+            f"stored tokens of {key} changed: expected {_published_by(expected)}, found {_published_by(found)}"
         )
         self.args = (key, expected, found)
         self.key = key
@@ -97,4 +97,4 @@ class TokensChanged(TokenStoreError):
 
 
 def _published_by(event: str | None) -> str:
-    return "none of a known event" if event is None else f"those of event {event}"
+    return "no known event" if event is None else f"event {event}"

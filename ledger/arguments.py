@@ -1,11 +1,12 @@
 """What callers may pass to a ledger, checked before anything is decided."""
 
+import math
 import re
 from typing import Final
 
 from ledger.snapshot import MAX_U64, NEVER_EXPIRES, AuthLeaseSnapshot
 
-__all__ = ["check_code", "check_snapshot", "check_text", "check_u64", "expiry_from_argument"]
+__all__ = ["check_code", "check_seconds", "check_snapshot", "check_text", "check_u64", "expiry_from_argument"]
 
 LONGEST_TEXT: Final = 1000
 _CODE = re.compile(r"[A-Za-z0-9_.:/-]{1,100}")
@@ -20,6 +21,19 @@ def check_u64(name: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_U64:
         raise ValueError(f"{name} is an integer from 0 to 2^64-1, not {value!r}")
     return value
+
+
+def check_seconds(name: str, value: object) -> float | None:
+    """A wait that JSON can carry, or none.
+
+    Raises:
+        ValueError: It is no number, negative, infinite or not a number at all.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ValueError(f"{name} is a number of seconds from 0 on, not {value!r}")
+    return float(value)
 
 
 def expiry_from_argument(value: object, name: str = "expires_at") -> int | None:

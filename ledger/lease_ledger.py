@@ -11,7 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Final, Self
 
-from ledger.arguments import check_code, check_snapshot, check_text, check_u64, expiry_from_argument
+from ledger.arguments import (
+    check_code,
+    check_seconds,
+    check_snapshot,
+    check_text,
+    check_u64,
+    expiry_from_argument,
+)
 from ledger.chain import event_digest
 from ledger.codec import EventCodec
 from ledger.commands import (
@@ -270,7 +277,7 @@ class LeaseLedger(AuthLeaseHandle):
             correlation_id: What to file the event under.
 
         Raises:
-            ValueError: ``error`` looks like free text.
+            ValueError: ``error`` looks like free text, or a number is out of range.
             LeaseTransitionError: The attempt is not open any more.
             LedgerStorageError: The event could not be stored.
         """
@@ -279,8 +286,8 @@ class LeaseLedger(AuthLeaseHandle):
             self._instance,
             _attempt_id(attempt),
             check_code("error", error),
-            status,
-            retry_after,
+            None if status is None else check_u64("status", status),
+            check_seconds("retry_after", retry_after),
             abandoned,
         )
         self._execute(key, command, cause=cause, correlation_id=correlation_id)

@@ -1,0 +1,197 @@
+"""lease-ledger: who held which credential when, at which generation, and why a login was lost.
+
+Every transition of an auth lease is one immutable event; everything else is replayed from them. Agents use
+:class:`Credentials`; whoever needs single transitions uses :class:`LeaseLedger`.
+"""
+
+from ledger.commands import Publication
+from ledger.credentials import Credentials
+from ledger.errors import (
+    CorruptHistory,
+    LeaseLedgerError,
+    LeaseTransitionError,
+    LedgerStorageError,
+    NotALedger,
+    UnknownEventTag,
+    UnsafeFileSystem,
+)
+from ledger.events import (
+    Holder,
+    LeaseAcquired,
+    LeaseCredentialReleased,
+    LeaseEvent,
+    LeaseExpiring,
+    LeaseReauthRequired,
+    LeaseRefreshed,
+    LeaseRefreshFailed,
+    LeaseRefreshStarted,
+    LeaseReleased,
+    LeaseRestored,
+)
+from ledger.guard import GuardReentered, GuardTimeout, LoginGuard, acquire_auth_login_lifecycle_guard
+from ledger.handle import AuthLeaseHandle, RefreshAttempt
+from ledger.keys import IdentityError, LeaseKey
+from ledger.lease_ledger import LeaseLedger
+from ledger.lifecycle import (
+    LifecycleReleaseFailed,
+    TokenClearAndRestoreFailed,
+    TokenClearFailed,
+    TokenLifecycleClearError,
+    TokenLoadAndClearFailed,
+    clear_tokens_and_publish_lifecycle_released,
+    publish_token_lifecycle_acquired,
+    publish_token_lifecycle_released,
+    restore_token_lifecycle_snapshot,
+)
+from ledger.marker import (
+    TokenLifecyclePublication,
+    mark_tokens_lifecycle_published,
+    mark_tokens_lifecycle_published_for_generation,
+    mark_tokens_lifecycle_published_for_snapshot,
+    mark_tokens_lifecycle_published_for_transition,
+    tokens_lifecycle_publication,
+    tokens_lifecycle_publication_with_explicit_expiry,
+    tokens_lifecycle_published,
+    tokens_lifecycle_published_credential_time,
+    tokens_lifecycle_published_generation,
+)
+from ledger.provenance import Provenance, TokenClass, provenance_of
+from ledger.reading import RecordedEvent
+from ledger.refresh_errors import (
+    LedgerBehindStore,
+    ReauthRequired,
+    RefreshError,
+    RefreshTimedOut,
+    TokensElsewhere,
+    TokensNotSaved,
+)
+from ledger.snapshot import NEVER_EXPIRES, AuthLeasePhase, AuthLeaseSnapshot, AuthLeaseTransition
+from ledger.state import LeaseState
+from ledger.status import (
+    AuthStatusPhase,
+    AuthStatusRehydrateError,
+    PublishedAuthStatus,
+    lease_snapshot_expires_at_datetime,
+    oauth_status_projection_snapshot_from_newer_marker,
+    project_published_auth_status,
+    rehydrate_marked_oauth_tokens_for_status,
+)
+from ledger.store_errors import (
+    KeyringUnavailable,
+    TokenIOError,
+    TokenPermissionDenied,
+    TokensChanged,
+    TokenSerializationError,
+    TokensNotFound,
+    TokenStoreError,
+    TokenStoreUnavailable,
+)
+from ledger.stores import (
+    ANY,
+    AutoTokenStore,
+    FileTokenStore,
+    KeyringTokenStore,
+    MemoryTokenStore,
+    TokenStore,
+)
+from ledger.tokens import (
+    PersistedAuthMode,
+    PersistedTokens,
+    persisted_auth_mode_uses_oauth_login_lifecycle,
+    persisted_token_expires_at_epoch_secs,
+)
+from ledger.verification import Checkpoint, Finding, Verification
+
+__all__ = [
+    "ANY",
+    "NEVER_EXPIRES",
+    "AuthLeaseHandle",
+    "AuthLeasePhase",
+    "AuthLeaseSnapshot",
+    "AuthLeaseTransition",
+    "AuthStatusPhase",
+    "AuthStatusRehydrateError",
+    "AutoTokenStore",
+    "Checkpoint",
+    "CorruptHistory",
+    "Credentials",
+    "FileTokenStore",
+    "Finding",
+    "GuardReentered",
+    "GuardTimeout",
+    "Holder",
+    "IdentityError",
+    "KeyringTokenStore",
+    "KeyringUnavailable",
+    "LeaseAcquired",
+    "LeaseCredentialReleased",
+    "LeaseEvent",
+    "LeaseExpiring",
+    "LeaseKey",
+    "LeaseLedger",
+    "LeaseLedgerError",
+    "LeaseReauthRequired",
+    "LeaseRefreshFailed",
+    "LeaseRefreshStarted",
+    "LeaseRefreshed",
+    "LeaseReleased",
+    "LeaseRestored",
+    "LeaseState",
+    "LeaseTransitionError",
+    "LedgerBehindStore",
+    "LedgerStorageError",
+    "LifecycleReleaseFailed",
+    "LoginGuard",
+    "MemoryTokenStore",
+    "NotALedger",
+    "PersistedAuthMode",
+    "PersistedTokens",
+    "Provenance",
+    "Publication",
+    "PublishedAuthStatus",
+    "ReauthRequired",
+    "RecordedEvent",
+    "RefreshAttempt",
+    "RefreshError",
+    "RefreshTimedOut",
+    "TokenClass",
+    "TokenClearAndRestoreFailed",
+    "TokenClearFailed",
+    "TokenIOError",
+    "TokenLifecycleClearError",
+    "TokenLifecyclePublication",
+    "TokenLoadAndClearFailed",
+    "TokenPermissionDenied",
+    "TokenSerializationError",
+    "TokenStore",
+    "TokenStoreError",
+    "TokenStoreUnavailable",
+    "TokensChanged",
+    "TokensElsewhere",
+    "TokensNotFound",
+    "TokensNotSaved",
+    "UnknownEventTag",
+    "UnsafeFileSystem",
+    "Verification",
+    "acquire_auth_login_lifecycle_guard",
+    "clear_tokens_and_publish_lifecycle_released",
+    "lease_snapshot_expires_at_datetime",
+    "mark_tokens_lifecycle_published",
+    "mark_tokens_lifecycle_published_for_generation",
+    "mark_tokens_lifecycle_published_for_snapshot",
+    "mark_tokens_lifecycle_published_for_transition",
+    "oauth_status_projection_snapshot_from_newer_marker",
+    "persisted_auth_mode_uses_oauth_login_lifecycle",
+    "persisted_token_expires_at_epoch_secs",
+    "project_published_auth_status",
+    "provenance_of",
+    "publish_token_lifecycle_acquired",
+    "publish_token_lifecycle_released",
+    "rehydrate_marked_oauth_tokens_for_status",
+    "restore_token_lifecycle_snapshot",
+    "tokens_lifecycle_publication",
+    "tokens_lifecycle_publication_with_explicit_expiry",
+    "tokens_lifecycle_published",
+    "tokens_lifecycle_published_credential_time",
+    "tokens_lifecycle_published_generation",
+]

@@ -6,7 +6,15 @@ from typing import Final
 
 from ledger.snapshot import MAX_U64, NEVER_EXPIRES, AuthLeaseSnapshot
 
-__all__ = ["check_code", "check_seconds", "check_snapshot", "check_text", "check_u64", "expiry_from_argument"]
+__all__ = [
+    "check_code",
+    "check_seconds",
+    "check_snapshot",
+    "check_text",
+    "check_u64",
+    "expiry_from_argument",
+    "is_code",
+]
 
 LONGEST_TEXT: Final = 1000
 _CODE = re.compile(r"[A-Za-z0-9_.:/-]{1,100}")
@@ -63,13 +71,18 @@ def check_text(name: str, value: str | None) -> str | None:
     return value
 
 
+def is_code(text: str) -> bool:
+    """Whether a text has the shape of an OAuth error code or a class name rather than that of free text."""
+    return _CODE.fullmatch(text) is not None
+
+
 def check_code(name: str, value: str | None) -> str | None:
     """An OAuth error code or an exception's class name.
 
     Raises:
         ValueError: It looks like free text, which may hold a secret and must not be recorded.
     """
-    if value is not None and (not isinstance(value, str) or not _CODE.fullmatch(value)):
+    if value is not None and (not isinstance(value, str) or not is_code(value)):
         raise ValueError(f"{name} is an OAuth error code or an exception's class name, never free text")
     return value
 

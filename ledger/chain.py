@@ -25,9 +25,7 @@ def genesis_digest(ledger_id: str, stream: str) -> str:
 
 def event_digest(ledger_id: str, stream: str, version: int, tag: str, body: bytes) -> str:
     """SHA-256, in hex, over length-framed ledger id, key, version, tag and stored bytes of one event."""
-    return sha256(
-        _framed(ledger_id.encode(), stream.encode(), b"%d" % version, tag.encode(), body)
-    ).hexdigest()
+    return sha256(_framed(ledger_id.encode(), stream.encode(), b"%d" % version, tag.encode(), body)).hexdigest()
 
 
 def roll(rolling: str, position: int, digest: str) -> str:

@@ -70,7 +70,10 @@ class CompleteRefresh(msgspec.Struct, frozen=True):
 
 
 class FailRefresh(msgspec.Struct, frozen=True):
-    """Close an attempt without a credential. ``abandoned``: somebody other than its holder closes it."""
+    """Close an attempt without a credential.
+
+    ``abandoned``: somebody other than its holder closes it. With ``at_version``, only if nothing came after that.
+    """
 
     permanent: bool
     instance: str
@@ -79,6 +82,7 @@ class FailRefresh(msgspec.Struct, frozen=True):
     status: int | None = None
     retry_after: float | None = None
     abandoned: bool = False
+    at_version: int | None = None
 
 
 class MarkReauthRequired(msgspec.Struct, frozen=True):

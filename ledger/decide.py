@@ -78,9 +78,7 @@ def _refusal(key: LeaseKey, transition: Transition, state: LeaseState) -> LeaseT
             f"{transition}({key})", "no_matching_transition", f"{key} holds no lease; log in first"
         )
     allowed = ", ".join(str(phase or "none") for phase in TRANSITIONS[transition])
-    return _guard(
-        key, transition, f"the lease is {state.phase} at version {state.version}; this needs phase {allowed}"
-    )
+    return _guard(key, transition, f"the lease is {state.phase} at version {state.version}; this needs phase {allowed}")
 
 
 def next_publication_at_ms(state: LeaseState, now_ms: int) -> int:
@@ -110,6 +108,15 @@ def _publication(
             f"publication time {planned.published_at_ms} ms is not after {state.latest_published_at} ms",
         )
     return generation, planned.published_at_ms
+
+
+def _check_version(key: LeaseKey, state: LeaseState, command: BeginRefresh | FailRefresh) -> None:
+    if command.at_version not in (None, state.version):
+        raise _guard(
+            key,
+            _transition(command),
+            f"the lease is at version {state.version}, and the caller decided on version {command.at_version}",
+        )
 
 
 def _check_attempt(key: LeaseKey, state: LeaseState, command: CompleteRefresh | FailRefresh) -> None:
@@ -185,12 +192,7 @@ def decide(key: LeaseKey, state: LeaseState, command: Command, stamp: Stamp) -> 
         case MarkExpiring():
             return LeaseExpiring(**stamp)
         case BeginRefresh():
-            if command.at_version not in (None, state.version):
-                raise _guard(
-                    key,
-                    transition,
-                    f"the lease is at version {state.version}; the decision to refresh was made on {command.at_version}",
-                )
+            _check_version(key, state, command)
             return LeaseRefreshStarted(
                 **stamp,
                 attempt=stamp["id"],
@@ -211,6 +213,7 @@ def decide(key: LeaseKey, state: LeaseState, command: Command, stamp: Stamp) -> 
                 recovered=command.recovered,
             )
         case FailRefresh():
+            _check_version(key, state, command)
             _check_attempt(key, state, command)
             return LeaseRefreshFailed(
                 **stamp,

@@ -30,9 +30,7 @@ class LeaseTransitionError(LeaseLedgerError):
         reason: Why, in words.
     """
 
-    def __init__(
-        self, context: str, kind: Literal["no_matching_transition", "guard_rejected"], reason: str
-    ) -> None:
+    def __init__(self, context: str, kind: Literal["no_matching_transition", "guard_rejected"], reason: str) -> None:
         super().__init__(context, kind, reason)
         self.context = context
         self.kind = kind
@@ -58,7 +56,9 @@ class CorruptHistory(LeaseLedgerError):
         self.detail = detail
 
     def __str__(self) -> str:
-        return f"event {self.version} of {self.stream} is corrupt: {self.detail}; run 'lease-ledger verify' for the extent"
+        return (
+            f"event {self.version} of {self.stream} is corrupt: {self.detail}; run 'lease-ledger verify' for the extent"
+        )
 
 
 class UnknownEventTag(LeaseLedgerError):
@@ -73,7 +73,9 @@ class UnknownEventTag(LeaseLedgerError):
         self.tag = tag
 
     def __str__(self) -> str:
-        return f"unknown event tag {self.tag!r}: written by a newer version of lease-ledger; upgrade this one to read it"
+        return (
+            f"unknown event tag {self.tag!r}: written by a newer version of lease-ledger; upgrade this one to read it"
+        )
 
 
 class LedgerStorageError(LeaseLedgerError):

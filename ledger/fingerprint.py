@@ -38,16 +38,12 @@ class Fingerprinter:
 
     def __init__(self, key: bytes) -> None:
         if len(key) < _SHORTEST_KEY_BYTES:
-            raise ValueError(
-                f"a fingerprint key has at least {_SHORTEST_KEY_BYTES} bytes, this one {len(key)}"
-            )
+            raise ValueError(f"a fingerprint key has at least {_SHORTEST_KEY_BYTES} bytes, this one {len(key)}")
         self._key = key
 
     def fingerprint(self, secret: str) -> str:
         """HMAC-SHA256 of the secret, shortened to 128 bits, in hex."""
-        return hmac.digest(self._key, secret.encode("utf-8", "surrogatepass"), hashlib.sha256)[
-            :_LENGTH_BYTES
-        ].hex()
+        return hmac.digest(self._key, secret.encode("utf-8", "surrogatepass"), hashlib.sha256)[:_LENGTH_BYTES].hex()
 
 
 def load_fingerprint_key(beside: Path | None) -> bytes:

@@ -86,9 +86,7 @@ class StreamHeads:
         if head.token == token:
             return head
         stream = str(key)
-        return self._keep(
-            key, self.extend(stream, head, self._recorder.rows(stream, head.state.version), token)
-        )
+        return self._keep(key, self.extend(stream, head, self._recorder.rows(stream, head.state.version), token))
 
     def load(self, key: LeaseKey) -> Head:
         """The head folded from stored events, whatever the cache says."""
@@ -97,9 +95,7 @@ class StreamHeads:
         base = self._from_fold(stream, None)
         if base is None:
             base = Head(EMPTY_STATE, genesis_digest(self._recorder.ledger_id, stream), _STALE)
-        return self._keep(
-            key, self.extend(stream, base, self._recorder.rows(stream, base.state.version), token)
-        )
+        return self._keep(key, self.extend(stream, base, self._recorder.rows(stream, base.state.version), token))
 
     def state_at(self, key: LeaseKey, version: int) -> LeaseState:
         """The state after the event at ``version``."""
@@ -138,10 +134,7 @@ class StreamHeads:
             return None
         rows = self._recorder.rows(stream, fold.version - 1, fold.version)
         ledger_id = self._recorder.ledger_id
-        if (
-            not rows
-            or event_digest(ledger_id, stream, fold.version, rows[0].tag, rows[0].body) != fold.digest
-        ):
+        if not rows or event_digest(ledger_id, stream, fold.version, rows[0].tag, rows[0].body) != fold.digest:
             return None
         try:
             state = _decode_state(fold.state)

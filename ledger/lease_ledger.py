@@ -32,7 +32,6 @@ from ledger.commands import (
     Publication,
     Release,
     ReleaseCredentialLifecycle,
-    Restore,
 )
 from ledger.decide import Stamp, decide, next_publication_at_ms
 from ledger.errors import LeaseTransitionError
@@ -166,9 +165,7 @@ class LeaseLedger(AuthLeaseHandle):
         command = Acquire(expiry_from_argument(expires_at), publication, attempt)
         return self._publish(key, command, publication, cause, correlation_id)
 
-    def mark_expiring(
-        self, key: LeaseKey, *, cause: str | None = None, correlation_id: str | None = None
-    ) -> None:
+    def mark_expiring(self, key: LeaseKey, *, cause: str | None = None, correlation_id: str | None = None) -> None:
         """Say that a valid credential is about to expire.
 
         Raises:
@@ -260,6 +257,7 @@ class LeaseLedger(AuthLeaseHandle):
         status: int | None = None,
         retry_after: float | None = None,
         abandoned: bool = False,
+        at_version: int | None = None,
         cause: str | None = None,
         correlation_id: str | None = None,
     ) -> None:
@@ -273,6 +271,7 @@ class LeaseLedger(AuthLeaseHandle):
             status: HTTP status.
             retry_after: Seconds the server asked to wait.
             abandoned: Whether somebody other than the holder closes it, to take over.
+            at_version: The stream version the caller decided on; refused when anything came after it.
             cause: Why, for the history.
             correlation_id: What to file the event under.
 
@@ -289,6 +288,7 @@ class LeaseLedger(AuthLeaseHandle):
             None if status is None else check_u64("status", status),
             check_seconds("retry_after", retry_after),
             abandoned,
+            at_version,
         )
         self._execute(key, command, cause=cause, correlation_id=correlation_id)
 
@@ -309,9 +309,7 @@ class LeaseLedger(AuthLeaseHandle):
         command = MarkReauthRequired(check_text("reason", reason))
         self._execute(key, command, cause=cause, correlation_id=correlation_id)
 
-    def release_lease(
-        self, key: LeaseKey, *, cause: str | None = None, correlation_id: str | None = None
-    ) -> None:
+    def release_lease(self, key: LeaseKey, *, cause: str | None = None, correlation_id: str | None = None) -> None:
         """Give the lease up. Accepted also when there is none: logging out twice is not an error.
 
         Raises:
@@ -440,9 +438,7 @@ class LeaseLedger(AuthLeaseHandle):
             LedgerStorageError: The key cannot be read or made.
         """
         if self._fingerprinter is None:
-            self._fingerprinter = Fingerprinter(
-                load_fingerprint_key(self.recorder.sidecar("fingerprint-key"))
-            )
+            self._fingerprinter = Fingerprinter(load_fingerprint_key(self.recorder.sidecar("fingerprint-key")))
         return self._fingerprinter.fingerprint(secret)
 
     # The way of a command
@@ -456,13 +452,9 @@ class LeaseLedger(AuthLeaseHandle):
         correlation_id: str | None,
     ) -> AuthLeaseTransition:
         event_id = None if publication is None else publication.event_id
-        event, state = self._execute(
-            key, command, event_id=event_id, cause=cause, correlation_id=correlation_id
-        )
+        event, state = self._execute(key, command, event_id=event_id, cause=cause, correlation_id=correlation_id)
         assert isinstance(event, LeaseAcquired | LeaseRefreshed)
-        return AuthLeaseTransition(
-            event.generation, event.published_at, event.id, event.attempt, state.version
-        )
+        return AuthLeaseTransition(event.generation, event.published_at, event.id, event.attempt, state.version)
 
     def _execute(
         self,
@@ -503,9 +495,7 @@ class LeaseLedger(AuthLeaseHandle):
             return event, state
         return self._execute_exclusively(key, command, stamp)
 
-    def _execute_exclusively(
-        self, key: LeaseKey, command: Command, stamp: Stamp
-    ) -> tuple[LeaseEvent, LeaseState]:
+    def _execute_exclusively(self, key: LeaseKey, command: Command, stamp: Stamp) -> tuple[LeaseEvent, LeaseState]:
         base = self._heads.load(key)
         decided: list[tuple[LeaseEvent, LeaseState, NewEvent, str]] = []
 

@@ -104,7 +104,7 @@ def restore_token_lifecycle_snapshot(
     handle: AuthLeaseHandle,
     key: LeaseKey,
     snapshot: AuthLeaseSnapshot,
-    previous_tokens: PersistedTokens | None = None,  # noqa: ARG001
+    previous_tokens: PersistedTokens | None = None,
 ) -> None:
     """Put a lease back as it was before a boundary that could not be finished.
 
@@ -124,9 +124,7 @@ def restore_token_lifecycle_snapshot(
         handle.restore_auth_lifecycle_snapshot(key, snapshot, expires_at)
 
 
-def clear_tokens_and_publish_lifecycle_released(
-    store: TokenStore, handle: AuthLeaseHandle, key: LeaseKey
-) -> None:
+def clear_tokens_and_publish_lifecycle_released(store: TokenStore, handle: AuthLeaseHandle, key: LeaseKey) -> None:
     """Log out: release the lease, then destroy the tokens, as one fail-closed boundary.
 
     The ledger goes first: status is already "unknown" while the tokens still exist. If they cannot be cleared, a

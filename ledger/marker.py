@@ -65,9 +65,7 @@ def mark_tokens_lifecycle_published(tokens: PersistedTokens) -> PersistedTokens:
     return _mark(tokens)
 
 
-def mark_tokens_lifecycle_published_for_generation(
-    tokens: PersistedTokens, generation: int
-) -> PersistedTokens:
+def mark_tokens_lifecycle_published_for_generation(tokens: PersistedTokens, generation: int) -> PersistedTokens:
     """Mark the tokens as published by a generation.
 
     Raises:

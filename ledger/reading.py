@@ -34,9 +34,7 @@ class RecordedEvent(msgspec.Struct, frozen=True, gc=False):
     event: LeaseEvent
 
 
-def read_stream(
-    recorder: LeaseRecorder, codec: EventCodec, key: LeaseKey, after: int
-) -> Iterator[RecordedEvent]:
+def read_stream(recorder: LeaseRecorder, codec: EventCodec, key: LeaseKey, after: int) -> Iterator[RecordedEvent]:
     """One stream's events after version ``after``, page by page: no transaction stays open between them."""
     stream = str(key)
     while True:
@@ -48,9 +46,7 @@ def read_stream(
         after = rows[-1].version
 
 
-def read_log(
-    recorder: LeaseRecorder, codec: EventCodec, after: int, *, skip_unknown: bool
-) -> Iterator[RecordedEvent]:
+def read_log(recorder: LeaseRecorder, codec: EventCodec, after: int, *, skip_unknown: bool) -> Iterator[RecordedEvent]:
     """The whole log after position ``after``, page by page: no transaction stays open between them."""
     keys: dict[str, LeaseKey] = {}
     decoders = codec.decoders
@@ -83,9 +79,7 @@ def rows_newest_first(recorder: LeaseRecorder, stream: str, upto: int | None = N
         last -= STREAM_PAGE
 
 
-def find_event(
-    recorder: LeaseRecorder, codec: EventCodec, key: LeaseKey, event_id: str
-) -> RecordedEvent | None:
+def find_event(recorder: LeaseRecorder, codec: EventCodec, key: LeaseKey, event_id: str) -> RecordedEvent | None:
     """The stream's event with that id, looked for from the newest back."""
     stream = str(key)
     needle = event_id.encode()

@@ -49,9 +49,7 @@ def restore_command(
     )
 
 
-def _publisher(
-    recorder: LeaseRecorder, codec: EventCodec, stream: str, snapshot: AuthLeaseSnapshot
-) -> str | None:
+def _publisher(recorder: LeaseRecorder, codec: EventCodec, stream: str, snapshot: AuthLeaseSnapshot) -> str | None:
     # Publication times of a stream only grow, so one of them names its event and the search can stop below it.
     sought = snapshot.credential_published_at_millis
     if sought is None:
@@ -59,7 +57,5 @@ def _publisher(
     for row in rows_newest_first(recorder, stream):
         event = decode_row(codec, stream, row)
         if isinstance(event, LeaseAcquired | LeaseRefreshed) and event.published_at <= sought:
-            return (
-                event.id if (event.published_at, event.generation) == (sought, snapshot.generation) else None
-            )
+            return event.id if (event.published_at, event.generation) == (sought, snapshot.generation) else None
     return None

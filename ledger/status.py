@@ -143,9 +143,7 @@ def lease_snapshot_expires_at_datetime(snapshot: AuthLeaseSnapshot) -> datetime 
     return _utc(snapshot.expires_at)
 
 
-def rehydrate_marked_oauth_tokens_for_status(
-    store: object, handle: object, key: LeaseKey
-) -> PersistedTokens | None:
+def rehydrate_marked_oauth_tokens_for_status(store: object, handle: object, key: LeaseKey) -> PersistedTokens | None:
     """Always answers ``None``, and asks neither the store nor the handle.
 
     A marker is evidence of a publication, not authority for one. A lease rebuilt from token bytes would let a

@@ -222,9 +222,7 @@ def _check_json(value: object) -> None:
                 if not isfinite(item):
                     raise TokenSerializationError("metadata holds a number that JSON cannot carry")
             elif item is not None and not isinstance(item, str | int):
-                raise TokenSerializationError(
-                    f"metadata holds a {type(item).__name__}, which is no JSON value"
-                )
+                raise TokenSerializationError(f"metadata holds a {type(item).__name__}, which is no JSON value")
         level, depth = inner, depth + 1
 
 

@@ -136,9 +136,7 @@ class _Walk:
         head = self.heads.get(row.stream)
         before = head.version if head else 0
         if row.version != before + 1:
-            self.report(
-                "order", f"version {row.version} follows {before}: events are missing or out of order", row
-            )
+            self.report("order", f"version {row.version} follows {before}: events are missing or out of order", row)
         self._check_event(row, head.digest if head else genesis_digest(self.ledger_id, row.stream))
         digest = event_digest(self.ledger_id, row.stream, row.version, row.tag, row.body)
         self._check_fold(row, digest)
@@ -208,9 +206,7 @@ class _KeptWitness:
         head = kept.heads.get(row.stream)
         if head and row.version == head.version and walk.heads[row.stream].digest != head.digest:
             self._named = True
-            walk.report(
-                "checkpoint", "the kept checkpoint names another event here: this one was changed", row
-            )
+            walk.report("checkpoint", "the kept checkpoint names another event here: this one was changed", row)
         if row.position == kept.position and walk.rolling != kept.digest and not self._named:
             self._named = True
             walk.report("checkpoint", "up to here the log is not the one the kept checkpoint covers", row)

@@ -65,7 +65,7 @@ class LeaseRecorder(ApplicationRecorder):
     """An append-only log of streams.
 
     Attributes:
-        ledger_id: Random id of this ledger; part of every digest, so that events of one ledger prove nothing in another.
+        ledger_id: Random id of this ledger; part of every digest, so events of one prove nothing in another.
     """
 
     ledger_id: str
@@ -88,9 +88,7 @@ class LeaseRecorder(ApplicationRecorder):
         """
 
     @abstractmethod
-    def append_exclusively(
-        self, stream: str, after: int, build: Callable[[Sequence[StreamRow]], NewEvent]
-    ) -> int:
+    def append_exclusively(self, stream: str, after: int, build: Callable[[Sequence[StreamRow]], NewEvent]) -> int:
         """Append while no other writer can: ``build`` sees the rows after version ``after`` as they then are.
 
         What ``build`` raises is raised, and nothing is written.

@@ -52,9 +52,7 @@ class MemoryLeaseRecorder(POPOApplicationRecorder, LeaseRecorder):
                 self._folds.setdefault(event.stream, {})[event.fold.version] = event.fold
             return positions[0]
 
-    def append_exclusively(
-        self, stream: str, after: int, build: Callable[[Sequence[StreamRow]], NewEvent]
-    ) -> int:
+    def append_exclusively(self, stream: str, after: int, build: Callable[[Sequence[StreamRow]], NewEvent]) -> int:
         with self._database_lock:
             return self.append(build(self.rows(stream, after)))
 

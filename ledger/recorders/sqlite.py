@@ -28,9 +28,7 @@ BUSY_TIMEOUT_S: Final = 30
 CREATE_TIMEOUT_S: Final = 60
 
 _INSERT = "INSERT INTO stored_events (originator_id, originator_version, topic, state) VALUES (?, ?, ?, ?)"
-_INSERT_FOLD = (
-    "INSERT OR REPLACE INTO stored_folds (stream, version, fold, digest, state) VALUES (?, ?, ?, ?, ?)"
-)
+_INSERT_FOLD = "INSERT OR REPLACE INTO stored_folds (stream, version, fold, digest, state) VALUES (?, ?, ?, ?, ?)"
 _ROWS = (
     "SELECT rowid, originator_version, topic, CAST(state AS BLOB) FROM stored_events "
     "WHERE originator_id = ? AND originator_version > ? AND originator_version <= ? ORDER BY originator_version"
@@ -48,7 +46,7 @@ _MAX_VERSION: Final = 2**63 - 1
 _ADVICE: Final = {
     sqlite3.SQLITE_FULL: "the disk is full; free some space and try again, nothing was recorded",
     sqlite3.SQLITE_READONLY: "the file is read-only for this process; check its permissions, nothing was recorded",
-    sqlite3.SQLITE_BUSY: f"other writers held the file for {BUSY_TIMEOUT_S} s; find the process that does, nothing was recorded",
+    sqlite3.SQLITE_BUSY: f"other writers held the file for {BUSY_TIMEOUT_S} s; find which; nothing was recorded",
     sqlite3.SQLITE_CORRUPT: "the file is damaged; keep it aside and restore a backup",
     sqlite3.SQLITE_NOTADB: "the file is no SQLite database; point --db at a ledger",
     sqlite3.SQLITE_CANTOPEN: "the file cannot be opened; check that its folder exists and may be written",
@@ -59,9 +57,7 @@ _ADVICE: Final = {
 def _storage_error(path: Path, error: sqlite3.Error) -> LedgerStorageError:
     code = getattr(error, "sqlite_errorcode", None)
     advice = _ADVICE.get(code & 0xFF) if isinstance(code, int) else None
-    kind = (
-        NotALedger if isinstance(code, int) and code & 0xFF == sqlite3.SQLITE_NOTADB else LedgerStorageError
-    )
+    kind = NotALedger if isinstance(code, int) and code & 0xFF == sqlite3.SQLITE_NOTADB else LedgerStorageError
     return kind(f"ledger {path}: {advice or error}")
 
 
@@ -91,7 +87,7 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         super().__init__(SQLiteDatastore(uri, lock_timeout=BUSY_TIMEOUT_S, originator_id_type="text"))
         self.select_events_statement = (
             "SELECT originator_id, originator_version, topic, CAST(state AS BLOB) AS state "
-            f"FROM {self.events_table_name} WHERE originator_id=? "
+            "FROM stored_events WHERE originator_id=? "
         )
         with self._storage_errors():
             self._writer = self._connect(uri)
@@ -122,18 +118,12 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         return connection
 
     def _identity(self) -> str | None:
-        tables = {
-            name for (name,) in self._writer.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
-        }
+        tables = {name for (name,) in self._writer.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
         if not tables:
             return None
         if "ledger_meta" not in tables:
-            raise NotALedger(
-                f"{self.path} is a SQLite database but holds no lease ledger; point --db at another file"
-            )
-        ((ledger_id, lowest_reader),) = self._writer.execute(
-            "SELECT ledger_id, lowest_reader FROM ledger_meta"
-        )
+            raise NotALedger(f"{self.path} is a SQLite database but holds no lease ledger; point --db at another file")
+        ((ledger_id, lowest_reader),) = self._writer.execute("SELECT ledger_id, lowest_reader FROM ledger_meta")
         if lowest_reader > FORMAT:
             raise NotALedger(
                 f"{self.path} was written in a format that needs reader version {lowest_reader}, "
@@ -185,9 +175,7 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
 
     def _insert(self, event: NewEvent) -> int:
         try:
-            cursor = self._writer.execute(
-                _INSERT, (event.stream, event.version, event.tag, event.body.decode())
-            )
+            cursor = self._writer.execute(_INSERT, (event.stream, event.version, event.tag, event.body.decode()))
         except sqlite3.IntegrityError as error:
             raise IntegrityError(error) from error
         position = cursor.lastrowid
@@ -209,16 +197,12 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         except sqlite3.Error as error:
             raise _storage_error(self.path, error) from error
 
-    def append_exclusively(
-        self, stream: str, after: int, build: Callable[[Sequence[StreamRow]], NewEvent]
-    ) -> int:
+    def append_exclusively(self, stream: str, after: int, build: Callable[[Sequence[StreamRow]], NewEvent]) -> int:
         with self._storage_errors(), self._transaction():
             found = self._writer.execute(_ROWS, (stream, after, _MAX_VERSION)).fetchall()
             return self._insert(build([StreamRow._make(row) for row in found]))
 
-    def _insert_events(
-        self, c: SQLiteCursor, stored_events: Sequence[StoredEvent], **_: Any
-    ) -> Sequence[int] | None:
+    def _insert_events(self, c: SQLiteCursor, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int] | None:
         as_text = [
             replace(event, state=event.state.decode())  # type: ignore[arg-type]  # stored as text, so that SQL can read it
             for event in stored_events
@@ -234,9 +218,7 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         *,
         inclusive_of_start: bool = True,
     ) -> Sequence[Notification]:
-        found = super().select_notifications(
-            start, limit, stop, topics, inclusive_of_start=inclusive_of_start
-        )
+        found = super().select_notifications(start, limit, stop, topics, inclusive_of_start=inclusive_of_start)
         return [replace(row, state=str(row.state).encode()) for row in found]
 
     def rows(self, stream: str, after: int = 0, upto: int | None = None) -> Sequence[StreamRow]:
@@ -263,9 +245,7 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
 
     def streams(self) -> Sequence[str]:
         with self._storage_errors(), self._reader_lock:
-            found = self._reader.execute(
-                "SELECT DISTINCT originator_id FROM stored_events ORDER BY 1"
-            ).fetchall()
+            found = self._reader.execute("SELECT DISTINCT originator_id FROM stored_events ORDER BY 1").fetchall()
         return [stream for (stream,) in found]
 
     def change_token(self) -> int:

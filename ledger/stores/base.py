@@ -11,7 +11,7 @@ from ledger.marker import marker_event
 from ledger.store_errors import TokensChanged, TokenSerializationError
 from ledger.tokens import PersistedTokens
 
-__all__ = ["ANY", "AnyTokens", "Expectation", "TokenStore", "refuse_unless_expected", "sorted_keys"]
+__all__ = ["ANY", "AnyTokens", "Expectation", "TokenStore", "expectation_of", "refuse_unless_expected", "sorted_keys"]
 
 
 class AnyTokens(Enum):
@@ -90,9 +90,13 @@ class TokenStore(ABC):
         """
 
 
-def refuse_unless_expected(
-    key: LeaseKey, expect: Expectation, load: Callable[[], PersistedTokens | None]
-) -> None:
+def expectation_of(tokens: PersistedTokens | None) -> Expectation:
+    """What to pass as ``expect`` to replace just these tokens: their event where they name one."""
+    event = None if tokens is None else marker_event(tokens)
+    return tokens if event is None else event
+
+
+def refuse_unless_expected(key: LeaseKey, expect: Expectation, load: Callable[[], PersistedTokens | None]) -> None:
     """Compare what is stored with what the caller expects, for a store to do before it writes.
 
     Args:

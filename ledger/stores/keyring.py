@@ -274,9 +274,7 @@ class KeyringTokenStore(TokenStore):
             try:
                 backend = get_keyring()
             except Exception as error:
-                raise KeyringUnavailable(
-                    f"the configured keyring cannot be loaded ({type(error).__name__})"
-                ) from error
+                raise KeyringUnavailable(f"the configured keyring cannot be loaded ({type(error).__name__})") from error
         unusable = isinstance(backend, fail.Keyring | null.Keyring)
         if unusable or (isinstance(backend, chainer.ChainerBackend) and not backend.backends):
             raise KeyringUnavailable("this system or session has no keyring, or it is disabled")

@@ -28,9 +28,7 @@ __all__ = [
 
 _POSIX: Final = os.name == "posix"
 # A planted link must not be followed, nor a planted pipe waited for.
-_NO_SURPRISES: Final = (
-    getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-)
+_NO_SURPRISES: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _READ: Final = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | _NO_SURPRISES
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | _NO_SURPRISES
 
@@ -39,9 +37,7 @@ _log = logging.getLogger(__name__)
 
 def _store_error(error: OSError, doing: str, path: str) -> TokenStoreError:
     if error.errno == errno.ELOOP and Path(path).is_symlink():
-        return TokenPermissionDenied(
-            f"cannot {doing} {path}: it is a symbolic link, and those are not followed"
-        )
+        return TokenPermissionDenied(f"cannot {doing} {path}: it is a symbolic link, and those are not followed")
     kind = TokenPermissionDenied if isinstance(error, PermissionError) else TokenIOError
     return kind(f"cannot {doing} {path}: {error.strerror or type(error).__name__}")
 
@@ -186,9 +182,7 @@ def make_private_folder(path: str) -> None:
         if not stat.S_ISDIR(mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
         if mode & 0o022 and _POSIX:
-            raise TokenPermissionDenied(
-                f"other users may write to {path}: run chmod 700 on it, or use another folder"
-            )
+            raise TokenPermissionDenied(f"other users may write to {path}: run chmod 700 on it, or use another folder")
 
 
 def _create_private_folder(folder: Path) -> None:

@@ -1,0 +1,89 @@
+"""Logging in and out as protocols, each run under the lease's login guard."""
+
+import contextlib
+
+from ledger.effects import Protocol, Step
+from ledger.keys import LeaseKey
+from ledger.lease_ledger import LeaseLedger
+from ledger.lifecycle import clear_tokens_and_publish_lifecycle_released
+from ledger.marker import mark_tokens_lifecycle_published_for_transition
+from ledger.recovery import recover
+from ledger.refresh_errors import TokensNotSaved
+from ledger.snapshot import AuthLeaseSnapshot, AuthLeaseTransition
+from ledger.store_errors import TokenSerializationError
+from ledger.stores.base import TokenStore
+from ledger.tokens import PersistedTokens, persisted_token_expires_at_epoch_secs
+
+__all__ = ["login", "logout"]
+
+
+def login(
+    ledger: LeaseLedger,
+    store: TokenStore,
+    key: LeaseKey,
+    tokens: PersistedTokens,
+    cause: str | None,
+    correlation_id: str | None,
+) -> Protocol[AuthLeaseTransition]:
+    """Publish a login: its event, then one save of the tokens marked with it. A failed save is undone.
+
+    Raises:
+        TokensNotSaved: The store refused; a restore event names the login it undoes.
+        TokenStoreError: The store could not even be read; nothing was recorded.
+        LedgerStorageError: The event could not be stored; nothing changed.
+    """
+    # Tokens that cannot be read are what this login replaces.
+    with contextlib.suppress(TokenSerializationError):
+        yield from recover(ledger, store, key)
+    before: AuthLeaseSnapshot = yield Step(lambda: ledger.snapshot(key))
+    expires_at = persisted_token_expires_at_epoch_secs(tokens)
+    transition: AuthLeaseTransition = yield Step(
+        lambda: ledger.acquire_lease(key, expires_at, cause=cause, correlation_id=correlation_id)
+    )
+    marked = mark_tokens_lifecycle_published_for_transition(tokens, transition)
+    try:
+        yield Step(lambda: store.save(key, marked))
+    except Exception as error:
+        # A save may fail after its bytes are in place; what can be read back decides.
+        if (yield from _is_stored(store, key, marked)):
+            return transition
+        restore_error = yield from _undo(ledger, key, before, transition)
+        raise TokensNotSaved(key, tokens, restore_error) from error
+    return transition
+
+
+def _is_stored(store: TokenStore, key: LeaseKey, tokens: PersistedTokens) -> Protocol[bool]:
+    try:
+        stored: PersistedTokens | None = yield Step(lambda: store.load(key))
+    except Exception:
+        return False
+    return stored == tokens
+
+
+def _undo(
+    ledger: LeaseLedger, key: LeaseKey, before: AuthLeaseSnapshot, login: AuthLeaseTransition
+) -> Protocol[Exception | None]:
+    try:
+        yield Step(
+            lambda: ledger.restore_auth_lifecycle_snapshot(
+                key, before, compensates=login.version, cause="the tokens of this login could not be stored"
+            )
+        )
+    except Exception as error:
+        return error
+    return None
+
+
+def logout(ledger: LeaseLedger, store: TokenStore, key: LeaseKey) -> Protocol[PersistedTokens | None]:
+    """Release the lease and destroy the tokens; returns those that were stored, for the server to be told.
+
+    Raises:
+        TokenLifecycleClearError: It could not be finished; its subclass says what stands now.
+    """
+    tokens: PersistedTokens | None = None
+    # Whatever is wrong with the store shows again in the boundary, which knows what to do about it.
+    with contextlib.suppress(Exception):
+        yield from recover(ledger, store, key)
+        tokens = yield Step(lambda: store.load(key))
+    yield Step(lambda: clear_tokens_and_publish_lifecycle_released(store, ledger, key))
+    return tokens

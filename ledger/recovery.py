@@ -1,0 +1,103 @@
+"""Finishing what a crash left between a token store and the ledger, from what both of them hold.
+
+Runs under the login guard: whoever is between a save and its event holds it, so what is seen here is final.
+"""
+
+from ledger.commands import Publication
+from ledger.effects import Protocol, Step
+from ledger.errors import LeaseTransitionError
+from ledger.keys import LeaseKey
+from ledger.lease_ledger import LeaseLedger
+from ledger.marker import (
+    mark_tokens_lifecycle_published_for_transition,
+    tokens_lifecycle_publication,
+)
+from ledger.provenance import Provenance, TokenClass, provenance_of
+from ledger.snapshot import AuthLeaseTransition
+from ledger.state import LeaseState
+from ledger.stores.base import TokenStore
+from ledger.tokens import PersistedTokens, persisted_token_expires_at_epoch_secs
+
+__all__ = ["marked_for", "recover"]
+
+
+def marked_for(publication: Publication, attempt: str | None, tokens: PersistedTokens) -> PersistedTokens:
+    """The tokens marked with a publication that is planned but not recorded yet."""
+    transition = AuthLeaseTransition(publication.generation, publication.published_at_ms, publication.event_id, attempt)
+    return mark_tokens_lifecycle_published_for_transition(tokens, transition)
+
+
+def recover(ledger: LeaseLedger, store: TokenStore, key: LeaseKey) -> Protocol[None]:
+    """Finish what a crash left on one lease. Does nothing when nothing was left.
+
+    * Tokens saved by the open attempt but not recorded: recorded as refreshed, with the marker's event id.
+    * Tokens saved by an attempt that was taken over, with nothing published or released since: they are the only
+      live ones, and recorded as an acquire.
+    * Tokens whose publication was released here: cleared.
+    """
+    state: LeaseState = yield Step(lambda: ledger.state(key))
+    tokens: PersistedTokens | None = yield Step(lambda: store.load(key))
+    if tokens is None:
+        return
+    stored = tokens
+    provenance: Provenance = yield Step(lambda: provenance_of(ledger, key, state, stored))
+    if provenance.token_class is TokenClass.UNRECORDED:
+        yield from _record(ledger, store, key, state, stored, provenance)
+    elif provenance.token_class is TokenClass.ORPHANED and provenance.event_id is not None:
+        yield Step(lambda: store.clear(key, expect=provenance.event_id))
+
+
+def _record(
+    ledger: LeaseLedger,
+    store: TokenStore,
+    key: LeaseKey,
+    state: LeaseState,
+    tokens: PersistedTokens,
+    provenance: Provenance,
+) -> Protocol[None]:
+    publication = _publication_of(provenance, tokens)
+    if publication is None or publication.generation != state.generation + 1:
+        planned: Publication = yield Step(lambda: ledger.plan_publication(key))
+        publication = planned
+        marked = marked_for(publication, provenance.attempt, tokens)
+        yield Step(lambda: store.save(key, marked, expect=provenance.event_id))
+    expires_at = persisted_token_expires_at_epoch_secs(tokens)
+    final = publication
+    if state.attempt is not None and state.attempt.id == provenance.attempt:
+        try:
+            yield Step(
+                lambda: ledger.complete_refresh(
+                    key,
+                    expires_at,
+                    max(ledger.clock() // 1000, 0),
+                    provenance.attempt,
+                    publication=final,
+                    recovered=True,
+                    cause="the tokens were saved, but their event was not recorded",
+                )
+            )
+        except LeaseTransitionError:
+            # Somebody who holds no guard closed the attempt just now; the next look sees what stands.
+            return
+        return
+    yield Step(
+        lambda: ledger.acquire_lease(
+            key,
+            expires_at,
+            publication=final,
+            attempt=provenance.attempt,
+            cause="the tokens were saved by an attempt taken over since, and are the only live ones",
+        )
+    )
+
+
+def _publication_of(provenance: Provenance, tokens: PersistedTokens) -> Publication | None:
+    marker = tokens_lifecycle_publication(tokens)
+    if (
+        marker is None
+        or provenance.event_id is None
+        or marker.generation is None
+        or marker.credential_published_at_millis is None
+    ):
+        return None
+    return Publication(provenance.event_id, marker.generation, marker.credential_published_at_millis)

@@ -1,0 +1,379 @@
+"""Getting tokens that are good for use now, refreshing them at most once among all who ask.
+
+A refresh token may be spent once. So the right to spend it is won in the ledger, everybody else waits for the outcome
+and shares it, and the new tokens are saved and recorded before anyone uses them.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+import msgspec
+
+from ledger.arguments import is_code
+from ledger.effects import Exchange, Guarded, Pause, Protocol, Revoke, Step
+from ledger.errors import LeaseTransitionError
+from ledger.events import Holder
+from ledger.handle import RefreshAttempt
+from ledger.holder import is_provably_gone
+from ledger.keys import LeaseKey
+from ledger.lease_ledger import LeaseLedger
+from ledger.marker import marker_event
+from ledger.provenance import Provenance, TokenClass, provenance_of
+from ledger.publishing import Saved, save_and_record
+from ledger.recovery import recover
+from ledger.refresh_errors import LedgerBehindStore, ReauthRequired, RefreshError, RefreshTimedOut, TokensElsewhere
+from ledger.snapshot import AuthLeasePhase
+from ledger.state import LastFailure, LeaseState
+from ledger.stores.base import TokenStore
+from ledger.tokens import PersistedTokens
+
+__all__ = ["FreshRequest", "fresh_tokens"]
+
+POLL_S: Final = 0.01
+HOLDER_CHECK_EVERY_S: Final = 0.1
+PATIENCE_IN_DEADLINES: Final = 4
+LONGEST_COOL_DOWN_S: Final = 30.0
+DEFAULT_DURATION_MS: Final = 60_000
+
+_USABLE: Final = (TokenClass.CURRENT, TokenClass.UNMARKED)
+
+
+class FreshRequest(msgspec.Struct, frozen=True):
+    """What a caller asks for.
+
+    Attributes:
+        key: The lease.
+        window_s: Refresh when less than so many seconds remain.
+        leeway_s: While another refreshes, tokens with so many seconds left will do.
+        rejected: Tokens that the server refused before their time.
+        refresh_deadline_s: How long an attempt of ours may take before others may take over.
+    """
+
+    key: LeaseKey
+    window_s: float
+    leeway_s: float
+    rejected: PersistedTokens | None
+    refresh_deadline_s: float
+
+
+class _Watch:
+    """An attempt of somebody else's, as seen from here: on our own clock, since we first saw it."""
+
+    def __init__(self, state: LeaseState, now_s: float) -> None:
+        self.attempt = state.attempt
+        self.since_version = state.refreshing_since
+        self.published_by = state.published_by
+        self.first_seen_s = now_s
+        self._next_holder_check_s = now_s
+
+    def is_on(self, state: LeaseState) -> bool:
+        return state.phase is AuthLeasePhase.REFRESHING and state.refreshing_since == self.since_version
+
+    def is_over(self, now_s: float, is_gone: Callable[[Holder], bool]) -> bool:
+        """Whether its duration has passed, or its holder is provably gone."""
+        duration_ms = DEFAULT_DURATION_MS if self.attempt is None else self.attempt.duration_ms
+        if now_s - self.first_seen_s >= duration_ms / 1000:
+            return True
+        if self.attempt is None or now_s < self._next_holder_check_s:
+            return False
+        self._next_holder_check_s = now_s + HOLDER_CHECK_EVERY_S
+        return is_gone(self.attempt.holder)
+
+    def failed_with(self, last: LastFailure) -> bool:
+        """Whether that failure is the watched attempt's."""
+        return self.attempt is not None and last.attempt == self.attempt.id
+
+
+class _Fresh:
+    """One call of ``fresh``: its request, its clocks, and what it has seen so far."""
+
+    def __init__(
+        self,
+        ledger: LeaseLedger,
+        store: TokenStore,
+        request: FreshRequest,
+        monotonic: Callable[[], float],
+        is_gone: Callable[[Holder], bool],
+    ) -> None:
+        self.ledger = ledger
+        self.store = store
+        self.request = request
+        self.key = request.key
+        self.monotonic = monotonic
+        self.is_gone = is_gone
+        self.started_s = monotonic()
+        self.watch: _Watch | None = None
+        self.settled = False
+
+    def run(self) -> Protocol[PersistedTokens]:
+        while True:
+            state, tokens = yield from self._current()
+            remaining_s = self._remaining_s(state, tokens)
+            rejected = _is_same(tokens, self.request.rejected)
+            if not rejected and (remaining_s >= self.request.window_s or self._was_published(state, remaining_s)):
+                return tokens
+            usable = not rejected and remaining_s >= self.request.leeway_s
+            if state.phase is AuthLeasePhase.REFRESHING:
+                if usable:
+                    return tokens
+                yield from self._wait_for_outcome(state)
+                continue
+            if usable and self._is_cooling_down(state):
+                return tokens
+            failure = self._failure_to_share(state)
+            if failure is not None:
+                raise failure
+            saved = yield from self._attempt(state, tokens, usable=usable)
+            if saved is not None:
+                return saved
+
+    def _current(self) -> Protocol[tuple[LeaseState, PersistedTokens]]:
+        """The lease and its current tokens, after finishing what a crash may have left."""
+        while True:
+            state: LeaseState = yield Step(lambda: self.ledger.state(self.key))
+            tokens: PersistedTokens | None = yield Step(lambda: self.store.load(self.key))
+            provenance = None
+            if tokens is not None:
+                provenance = yield Step(partial(provenance_of, self.ledger, self.key, state, tokens))
+            usable = provenance is not None and provenance.token_class in _USABLE
+            if not usable and not self.settled:
+                # Somebody may be between its two writes right now: whoever is holds the guard.
+                self.settled = True
+                yield Guarded(self.key, lambda: recover(self.ledger, self.store, self.key))
+                continue
+            self._raise_unless_live(state)
+            if tokens is None or not usable:
+                raise self._not_usable(state, provenance)
+            self.settled = False
+            return state, tokens
+
+    def _raise_unless_live(self, state: LeaseState) -> None:
+        if not state.credential_present:
+            reason = "it was logged out" if state.generation else "nobody has logged in yet"
+            raise ReauthRequired(self.key, reason)
+        if state.phase is AuthLeasePhase.REAUTH_REQUIRED:
+            last = state.last_failure
+            if last is not None and last.permanent:
+                raise ReauthRequired(self.key, f"the refresh was refused for good ({last.error})", last.error)
+            raise ReauthRequired(self.key, "the lease says that only a person can go on")
+
+    def _not_usable(self, state: LeaseState, provenance: Provenance | None) -> TokensElsewhere | LedgerBehindStore:
+        if provenance is not None and provenance.token_class is TokenClass.AHEAD:
+            return LedgerBehindStore(self.key, state.generation, provenance.generation)
+        return TokensElsewhere(self.key, state.generation)
+
+    def _remaining_s(self, state: LeaseState, tokens: PersistedTokens) -> float:
+        known = [expiry for expiry in (tokens.expires_at, state.expires_at) if expiry is not None]
+        return min(known) - self.ledger.clock() / 1000 if known else float("inf")
+
+    def _was_published(self, state: LeaseState, remaining_s: float) -> bool:
+        """Whether what we waited for came; then its tokens will do however short they live."""
+        return self.watch is not None and state.published_by != self.watch.published_by and remaining_s > 0
+
+    def _wait_for_outcome(self, state: LeaseState) -> Protocol[None]:
+        if self.watch is None or not self.watch.is_on(state):
+            self.watch = _Watch(state, self.monotonic())
+        watch = self.watch
+        while watch.is_on(state):
+            now_s = self.monotonic()
+            patience_s = PATIENCE_IN_DEADLINES * max(self.request.refresh_deadline_s, _duration_s(state))
+            if now_s - self.started_s > patience_s:
+                raise RefreshTimedOut(self.key, now_s - self.started_s)
+            if watch.is_over(now_s, self.is_gone):
+                yield from self._take_over(state)
+                return
+            yield Pause(POLL_S)
+            state = yield Step(lambda: self.ledger.state(self.key))
+
+    def _take_over(self, state: LeaseState) -> Protocol[None]:
+        # Tokens it saved before it fell silent are finished instead of thrown away.
+        yield Guarded(self.key, lambda: recover(self.ledger, self.store, self.key))
+        attempt = None if state.attempt is None else state.attempt.id
+        try:
+            yield Step(
+                lambda: self.ledger.refresh_failed(
+                    self.key,
+                    False,
+                    attempt=attempt,
+                    abandoned=True,
+                    at_version=state.version,
+                    cause="its holder is gone or its time is over",
+                )
+            )
+        except LeaseTransitionError:
+            return
+
+    def _failure_to_share(self, state: LeaseState) -> RefreshError | None:
+        """The failure of the attempt we waited for, or the one after which the server wants to be left alone."""
+        last = state.last_failure
+        if last is None or last.abandoned:
+            return None
+        wait_s = (last.retry_after or 0.0) - self._passed_s(last)
+        if wait_s <= 0 and (self.watch is None or not self.watch.failed_with(last)):
+            return None
+        return RefreshError(False, last.error, last.status, wait_s if wait_s > 0 else None)
+
+    def _is_cooling_down(self, state: LeaseState) -> bool:
+        """Whether a refresh failed so lately that tokens which still live are better used than refreshed again."""
+        last = state.last_failure
+        if last is None or last.abandoned:
+            return False
+        doubling_s = min(2.0 ** min(last.consecutive - 1, 10), LONGEST_COOL_DOWN_S)
+        return self._passed_s(last) < max(last.retry_after or 0.0, doubling_s)
+
+    def _passed_s(self, last: LastFailure) -> float:
+        return max(self.ledger.clock() - last.at, 0) / 1000
+
+    def _attempt(self, state: LeaseState, tokens: PersistedTokens, *, usable: bool) -> Protocol[PersistedTokens | None]:
+        """Try to refresh. ``None``: somebody else was first, look again."""
+        attempt = yield from self._begin(state, tokens)
+        if attempt is None:
+            return None
+        ready = yield from self._ready_to_send(attempt, tokens)
+        if not ready:
+            return None
+        try:
+            response: PersistedTokens = yield Exchange(tokens)
+            received = _carried_forward(tokens, response)
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            return (yield from self._failed(attempt, state, tokens, error, usable=usable))
+        saved: Saved = yield Guarded(
+            self.key,
+            lambda: save_and_record(self.ledger, self.store, attempt, state, tokens, received, self.monotonic),
+        )
+        if saved.unwanted is not None:
+            yield Revoke(saved.unwanted)
+        return saved.tokens
+
+    def _begin(self, state: LeaseState, tokens: PersistedTokens) -> Protocol[RefreshAttempt | None]:
+        refresh_token = tokens.refresh_token
+        fingerprint: str | None = None
+        if refresh_token is not None:
+            fingerprint = yield Step(lambda: self.ledger.fingerprint(refresh_token))
+        try:
+            attempt: RefreshAttempt = yield Step(
+                lambda: self.ledger.begin_refresh(
+                    self.key,
+                    duration_ms=round(self.request.refresh_deadline_s * 1000),
+                    fingerprint=fingerprint,
+                    at_version=state.version,
+                )
+            )
+        except LeaseTransitionError:
+            return None
+        return attempt
+
+    def _ready_to_send(self, attempt: RefreshAttempt, tokens: PersistedTokens) -> Protocol[bool]:
+        """Whether the store still holds what we are about to spend and the attempt is still ours to make."""
+        try:
+            stored: PersistedTokens | None = yield Step(lambda: self.store.load(self.key))
+        except Exception as error:
+            yield from self._close(attempt, error=type(error).__name__)
+            raise
+        if stored is None or not _is_same(stored, tokens):
+            yield from self._close(attempt, error="TokensChanged")
+            return False
+        now: LeaseState = yield Step(lambda: self.ledger.state(self.key))
+        return now.attempt is not None and now.attempt.id == attempt.id
+
+    def _failed(
+        self,
+        attempt: RefreshAttempt,
+        state: LeaseState,
+        tokens: PersistedTokens,
+        error: BaseException,
+        *,
+        usable: bool,
+    ) -> Protocol[PersistedTokens | None]:
+        what = error if isinstance(error, RefreshError) else RefreshError(False, type(error).__name__)
+        closed = yield from self._close(
+            attempt,
+            permanent=what.permanent,
+            error=_recordable(what.error),
+            status=what.status,
+            retry_after=what.retry_after,
+        )
+        if not isinstance(error, Exception):
+            raise error
+        if not closed:
+            # Taken over or overtaken: what stands now decides, not an answer to a request that no longer counts.
+            return None
+        if what.permanent:
+            raise ReauthRequired(self.key, f"the refresh was refused for good ({what.error})", what.error) from error
+        if usable:
+            return tokens
+        raise what from (None if what is error else error)
+
+    def _close(
+        self,
+        attempt: RefreshAttempt,
+        *,
+        permanent: bool = False,
+        error: str | None,
+        status: int | None = None,
+        retry_after: float | None = None,
+    ) -> Protocol[bool]:
+        try:
+            yield Step(
+                lambda: self.ledger.refresh_failed(
+                    self.key, permanent, attempt=attempt, error=error, status=status, retry_after=retry_after
+                )
+            )
+        except LeaseTransitionError:
+            return False
+        return True
+
+
+def _duration_s(state: LeaseState) -> float:
+    return (DEFAULT_DURATION_MS if state.attempt is None else state.attempt.duration_ms) / 1000
+
+
+def _is_same(tokens: PersistedTokens, other: PersistedTokens | None) -> bool:
+    if other is None:
+        return False
+    event = marker_event(tokens)
+    if event is not None or marker_event(other) is not None:
+        return event == marker_event(other)
+    return tokens.primary_secret == other.primary_secret and tokens.refresh_token == other.refresh_token
+
+
+def _carried_forward(old: PersistedTokens, response: PersistedTokens) -> PersistedTokens:
+    """The response, completed by what it leaves out and the old tokens still say."""
+    if not isinstance(response, PersistedTokens):
+        raise TypeError(f"a refresh function returns PersistedTokens, not {type(response).__name__}")
+    return msgspec.structs.replace(
+        response,
+        refresh_token=old.refresh_token if response.refresh_token is None else response.refresh_token,
+        id_token=old.id_token if response.id_token is None else response.id_token,
+        account_id=old.account_id if response.account_id is None else response.account_id,
+        scopes=response.scopes or old.scopes,
+        metadata=old.metadata if response.metadata is None else response.metadata,
+    )
+
+
+def _recordable(error: str | None) -> str | None:
+    """The error code, unless it is not one: a server may put anything there."""
+    return error if error is None or is_code(error) else "unrecordable_error"
+
+
+def fresh_tokens(
+    ledger: LeaseLedger,
+    store: TokenStore,
+    request: FreshRequest,
+    *,
+    monotonic: Callable[[], float],
+    is_gone: Callable[[Holder], bool] = is_provably_gone,
+) -> Protocol[PersistedTokens]:
+    """The protocol behind ``Credentials.fresh``; see there.
+
+    Args:
+        ledger: Where the right to refresh is won and the outcome recorded.
+        store: Where the tokens are.
+        request: What the caller asks for.
+        monotonic: Seconds on a clock of this process that nobody sets.
+        is_gone: Whether a holder's process certainly no longer runs.
+    """
+    return _Fresh(ledger, store, request, monotonic, is_gone).run()

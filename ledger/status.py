@@ -26,7 +26,6 @@ __all__ = [
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _EXPIRING_WINDOW_SECS: Final = 60
-_I64_MAX: Final = 2**63 - 1
 
 
 class AuthStatusPhase(StrEnum):
@@ -183,7 +182,7 @@ def oauth_status_projection_snapshot_from_newer_marker(
 def _remaining_secs(now: datetime, expires_at: int) -> int:
     # Whole-number arithmetic: a float timestamp rounds up the last microsecond of a far second.
     now_secs = (now - _EPOCH) // timedelta(seconds=1)
-    return min(expires_at, _I64_MAX) - now_secs
+    return expires_at - now_secs
 
 
 def _utc(epoch_secs: int | None) -> datetime | None:

@@ -143,8 +143,6 @@ class PersistedTokens(msgspec.Struct, frozen=True):
                 detail = "Unknown auth mode - at `$.auth_mode`"
         except msgspec.DecodeError as error:
             detail = str(error)
-        except ValueError:
-            detail = "tokens hold a number that cannot be read"
         except RecursionError:
             detail = "tokens are nested too deeply"
         else:

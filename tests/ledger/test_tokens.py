@@ -286,6 +286,12 @@ def test_an_error_on_reading_quotes_nothing_and_chains_nothing(text: str) -> Non
         assert refusal.value.__context__ is None
 
 
+@pytest.mark.parametrize("data", [b'{"auth_mode":"\xff"}', '{"auth_mode":"\ud800"}'])
+def test_bytes_and_text_that_are_no_unicode_are_called_so(data: bytes | str) -> None:
+    with pytest.raises(TokenSerializationError, match="tokens are not UTF-8 text"):
+        PersistedTokens.from_json(data)
+
+
 def test_an_error_on_reading_says_where() -> None:
     with pytest.raises(TokenSerializationError) as refusal:
         PersistedTokens.from_json('{"auth_mode":"api_key","scopes":["a",1]}')

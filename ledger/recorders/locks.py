@@ -16,6 +16,7 @@ class GuardLock(Protocol):
 
     def try_acquire(self, holder: str) -> bool:
         """Take the lock if nobody has it, and leave ``holder`` behind for those who then wait."""
+        ...
 
     def release(self) -> None:
         """Give the lock up."""

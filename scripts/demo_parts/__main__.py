@@ -21,7 +21,7 @@ from demo_parts.crew import AgentFailed, Crew
 from demo_parts.kills import victims
 from demo_parts.plan import Half, Moment, Plan
 from demo_parts.results import Result, side_by_side
-from ledger.events import LeaseEvent
+from ledger import LeaseEvent
 
 ACCESS_TOKEN_SECONDS = 2
 INTERRUPTED = 130
@@ -62,7 +62,8 @@ def _demonstrate(folder: Path, agents: int, seconds: float) -> bool:
     """Both halves, then the evidence; returns whether the promise was kept."""
     console.print(
         f"{agents} agents share one login for {seconds:g} seconds. "
-        f"Access tokens live {ACCESS_TOKEN_SECONDS} seconds; a refresh token may be spent once.\n"
+        f"Access tokens live {ACCESS_TOKEN_SECONDS} seconds; a refresh token may be spent once.\n",
+        soft_wrap=True,
     )
     console.print("[bold]Without the ledger[/]: each agent refreshes for itself from a shared file")
     without, _ = _run_half("naive", folder / "without-ledger", agents, seconds)
@@ -74,11 +75,11 @@ def _demonstrate(folder: Path, agents: int, seconds: float) -> bool:
     console.print(side_by_side(without, with_ledger))
     url = through_ledger.database_url(home)
     console.print("\n[bold]The history of the lease[/]")
-    _lease_ledger(home, "history", str(through_ledger.KEY))
+    shown = _lease_ledger(home, "history", str(through_ledger.KEY)) == 0
     console.print("\n[bold]Verification[/]")
     verified = _lease_ledger(home, "verify") == 0
     events = events_of(url, through_ledger.KEY)
-    kept = _tell_checks(with_ledger, events, killed, verified=verified)
+    kept = _tell_checks(with_ledger, events, killed, verified=shown and verified)
     _tell_next_commands(home)
     return kept
 
@@ -142,12 +143,10 @@ def _nearest(path: Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def _tell_checks(
-    result: Result, events: Sequence[LeaseEvent], killed: dict[Moment, str], *, verified: bool
-) -> bool:
+def _tell_checks(result: Result, events: Sequence[LeaseEvent], killed: dict[Moment, str], *, verified: bool) -> bool:
     console.print("\n[bold]The promise[/]")
     outcome = [(check.sentence, check.holds) for check in checks(result, events, killed)]
-    outcome.append(("the ledger verifies", verified))
+    outcome.append(("the ledger shows its history and verifies", verified))
     for sentence, holds in outcome:
         console.print("  [green]ok[/]    " if holds else "  [red]BROKEN[/]", end=" ")
         console.print(sentence, markup=False)
@@ -166,10 +165,8 @@ def _tell_next_commands(home: Path) -> None:
         ["checkpoint"],
     ):
         console.print(f"  {_shown(home, *arguments)}", markup=False, soft_wrap=True)
-    query = "select version, type, body from events"
-    console.print(
-        f"  sqlite3 {_nearest(home / 'auth.db')} {shlex.quote(query)}", markup=False, soft_wrap=True
-    )
+    query = "select version, tag, actor, body from lease_events"
+    console.print(f"  sqlite3 {_nearest(home / 'auth.db')} {shlex.quote(query)}", markup=False, soft_wrap=True)
 
 
 def _new_folder(output: Path) -> Path:

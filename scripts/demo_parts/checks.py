@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from demo_parts.plan import Moment
 from demo_parts.results import Result
-from ledger import LeaseKey, LeaseLedger
-from ledger.events import LeaseEvent, LeaseRefreshed, LeaseRefreshFailed, LeaseRefreshStarted
+from ledger import LeaseEvent, LeaseKey, LeaseLedger, LeaseRefreshed, LeaseRefreshFailed, LeaseRefreshStarted
 
 __all__ = ["Check", "checks", "events_of", "generations_by_refresh"]
 
@@ -54,16 +53,13 @@ def checks(result: Result, events: Sequence[LeaseEvent], killed: dict[Moment, st
 
 
 def _last_attempt(agent: str, events: Sequence[LeaseEvent]) -> str | None:
-    attempts = [
-        event.attempt for event in events if isinstance(event, LeaseRefreshStarted) and event.actor == agent
-    ]
+    attempts = [event.attempt for event in events if isinstance(event, LeaseRefreshStarted) and event.actor == agent]
     return attempts[-1] if attempts else None
 
 
 def _abandoned(attempt: str | None, events: Sequence[LeaseEvent]) -> bool:
     return attempt is not None and any(
-        isinstance(event, LeaseRefreshFailed) and event.attempt == attempt and event.abandoned
-        for event in events
+        isinstance(event, LeaseRefreshFailed) and event.attempt == attempt and event.abandoned for event in events
     )
 
 

@@ -30,12 +30,13 @@ class Crew:
     def __init__(self, size: int, folder: Path) -> None:
         self._folder = folder
         self._size = size
+        self._hired = 0
         self._agents: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Self:
         try:
-            for number in range(1, self._size + 1):
-                self._start(f"agent-{number}")
+            for _ in range(self._size):
+                self._hire()
             for name in list(self._agents):
                 self._wait_until_ready(name)
         except BaseException:
@@ -67,7 +68,10 @@ class Crew:
             if time.time() > plan.stop_at + _SECONDS_TO_FINISH:
                 raise AgentFailed(f"{', '.join(self._agents)} did not end in time")
 
-    def _start(self, name: str) -> None:
+    def _hire(self) -> str:
+        """Start one more agent; returns its name."""
+        self._hired += 1
+        name = f"agent-{self._hired}"
         with self._log(name).open("wb") as log:
             self._agents[name] = subprocess.Popen(
                 [sys.executable, "-P", "-m", "demo_parts.agent", name],
@@ -77,6 +81,7 @@ class Crew:
                 # Ctrl-C is for the launcher, which ends its agents in order.
                 process_group=0,
             )
+        return name
 
     def _wait_until_ready(self, name: str) -> None:
         stdout = self._agents[name].stdout
@@ -95,13 +100,12 @@ class Crew:
         _close_pipes(process)
         moments = [moment for moment, victim in victims(plan).items() if victim == name]
         if moments and process.returncode == -signal.SIGKILL:
-            replacement = f"{name}b"
             when = {
                 "unsent": "before it sent its refresh",
                 "saved": "right after it saved its refreshed tokens",
             }
+            replacement = self._hire()
             tell(f"{name} was killed {when[moments[0]]}; {replacement} takes its place")
-            self._start(replacement)
             self._hand_plan(replacement, plan)
         elif process.returncode != 0:
             raise AgentFailed(self._last_words(name))

@@ -36,9 +36,7 @@ class Plan(msgspec.Struct, frozen=True):
     kills: dict[Moment, float]
 
     @classmethod
-    def starting_at(
-        cls, begin_at: float, *, half: Half, server: ServerInfo, folder: Path, seconds: float
-    ) -> "Plan":
+    def starting_at(cls, begin_at: float, *, half: Half, server: ServerInfo, folder: Path, seconds: float) -> "Plan":
         """A plan of that length, with a kill at a quarter and one at a half of it."""
         return cls(
             half=half,

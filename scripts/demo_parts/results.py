@@ -76,7 +76,7 @@ def side_by_side(naive: Result, ledger: Result) -> Table:
         "refreshes granted": "exchanges",
         "invalid_grant": "invalid_grant",
         "forced logins": "forced_logins",
-        "times one refresh token was sent, at most": "most_presentations",
+        "most uses of one refresh token": "most_presentations",
         "exchanges per generation": "exchanges_per_generation",
     }
     for label, attribute in rows.items():

@@ -2,7 +2,6 @@
 
 import time
 from pathlib import Path
-from typing import Any
 
 from oauth_server.client import OAuthClient, OAuthError, TokenAnswer
 
@@ -18,6 +17,7 @@ from ledger import (
     ReauthRequired,
     RefreshError,
 )
+from ledger.stores.base import ANY, Expectation
 
 __all__ = ["KEY", "LedgerAccess", "database_url", "first_login", "token_folder"]
 
@@ -27,6 +27,9 @@ LEEWAY_SECONDS = WINDOW_SECONDS
 """This server ends the old access token the moment it is refreshed, so nobody goes on with it meanwhile."""
 
 _REFRESH_DEADLINE_SECONDS = 2
+_HTTP_TIMEOUT_SECONDS = 1.5
+"""Shorter than the deadline: who is late gives up before another takes over."""
+
 _PERMANENT = frozenset({"invalid_grant", "invalid_client", "unauthorized_client"})
 
 
@@ -54,9 +57,9 @@ class DyingStore(FileTokenStore):
         super().__init__(root)
         self._kills = kills
 
-    def save(self, key: LeaseKey, tokens: PersistedTokens, **options: Any) -> None:
+    def save(self, key: LeaseKey, tokens: PersistedTokens, *, expect: Expectation = ANY) -> None:
         """Save, and die there if it is time."""
-        super().save(key, tokens, **options)
+        super().save(key, tokens, expect=expect)
         self._kills.strike("saved")
 
 
@@ -99,7 +102,7 @@ class LedgerAccess:
     def _refresh(self, tokens: PersistedTokens) -> PersistedTokens:
         self._kills.strike("unsent")
         try:
-            return _persisted(self._client.refresh(tokens.refresh_token or ""))
+            return _persisted(self._client.refresh(tokens.refresh_token or "", timeout=_HTTP_TIMEOUT_SECONDS))
         except OAuthError as error:
             raise RefreshError(
                 permanent=error.error in _PERMANENT,

@@ -78,13 +78,21 @@ class OAuthClient:
             }
         )
 
-    def refresh(self, refresh_token: str, *, headers: dict[str, str] | None = None) -> TokenAnswer:
-        """Spend a refresh token. ``headers`` may ask the server for a fault.
+    def refresh(
+        self, refresh_token: str, *, timeout: float | None = None, headers: dict[str, str] | None = None
+    ) -> TokenAnswer:
+        """Spend a refresh token.
+
+        Args:
+            refresh_token: It is spent even when the answer is lost.
+            timeout: Seconds for this request, when they are not the client's.
+            headers: May ask the server for a fault.
 
         Raises:
             OAuthError: The server refused.
         """
-        return self._token({"grant_type": "refresh_token", "refresh_token": refresh_token}, headers)
+        form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
+        return self._token(form, timeout=timeout, headers=headers)
 
     def revoke(self, refresh_token: str) -> None:
         """Tell the server that this login is over."""
@@ -124,17 +132,23 @@ class OAuthClient:
         _checked(self._http.post("/login", data=person))
         answer = self._http.get("/authorize", params=question)
         self._http.cookies.clear()
-        sent_back = parse_qs(urlsplit(answer.headers.get("Location", "")).query)
+        location: str = answer.headers.get("Location", "")
+        sent_back = parse_qs(urlsplit(location).query)
         if answer.status_code != httpx.codes.FOUND or sent_back.get("state") != [state]:
             raise OAuthError(answer.status_code, None, None)
         if "code" not in sent_back:
             raise OAuthError(answer.status_code, sent_back.get("error", [""])[0] or None, None)
         return sent_back["code"][0]
 
-    def _token(self, form: dict[str, str], headers: dict[str, str] | None = None) -> TokenAnswer:
+    def _token(
+        self, form: dict[str, str], *, timeout: float | None = None, headers: dict[str, str] | None = None
+    ) -> TokenAnswer:
         asked_at = time.time()
         response = self._http.post(
-            "/token", data={**form, "client_id": self._server.client_id}, headers=headers
+            "/token",
+            data={**form, "client_id": self._server.client_id},
+            headers=headers,
+            timeout=httpx.USE_CLIENT_DEFAULT if timeout is None else timeout,
         )
         answer = _checked(response).json()
         return TokenAnswer(

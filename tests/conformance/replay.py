@@ -25,7 +25,7 @@ class PublicationClock:
 
 def recorded(name: str) -> list[dict[str, Any]]:
     """Every line of one recorded file."""
-    return [json.loads(line) for line in (DATA / f"{name}.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (DATA / f"{name}.jsonl").read_text("utf-8").split("\n") if line]
 
 
 def snapshot_from(fields: dict[str, Any]) -> AuthLeaseSnapshot:

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from conformance.replay import PublicationClock, mismatches, recorded, shown
+
 from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
 

@@ -38,9 +38,7 @@ def test_recorded_metadata_survives_in_value_and_kind(case: dict[str, Any]) -> N
 def _tokens(case: dict[str, Any]) -> PersistedTokens:
     fields = {name: json.dumps(value) for name, value in case["tokens"].items()}
     fields["metadata"] = case["metadata_text"]
-    return PersistedTokens.from_json(
-        "{" + ",".join(f'"{name}":{text}' for name, text in fields.items()) + "}"
-    )
+    return PersistedTokens.from_json("{" + ",".join(f'"{name}":{text}' for name, text in fields.items()) + "}")
 
 
 def _mismatches(*, rewritten: bool) -> Iterator[tuple[Any, str, object]]:
@@ -53,9 +51,7 @@ def _mismatches(*, rewritten: bool) -> Iterator[tuple[Any, str, object]]:
             "published_generation": tokens_lifecycle_published_generation(tokens),
             "published_credential_time": tokens_lifecycle_published_credential_time(tokens),
             "publication": _shown(tokens_lifecycle_publication(tokens)),
-            "publication_with_explicit_expiry": _shown(
-                tokens_lifecycle_publication_with_explicit_expiry(tokens)
-            ),
+            "publication_with_explicit_expiry": _shown(tokens_lifecycle_publication_with_explicit_expiry(tokens)),
             "token_expires_at_epoch_secs": persisted_token_expires_at_epoch_secs(tokens),
         }
         for name, value in found.items():

@@ -313,7 +313,6 @@ def test_an_error_on_reading_says_where() -> None:
         "\ud800",
         {"\ud800": 1},
     ],
-    ids=repr,
 )
 def test_metadata_that_json_cannot_carry_is_refused_on_write_and_never_altered(metadata: Any) -> None:
     tokens = PersistedTokens(PersistedAuthMode.API_KEY, primary_secret=CANARY, metadata=metadata)

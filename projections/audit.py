@@ -1,0 +1,161 @@
+"""The audit log: answers about a whole ledger, from a read model that is never authoritative."""
+
+import os
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ledger.keys import LeaseKey
+from ledger.lease_ledger import LeaseLedger
+from ledger.verification import MOST_FINDINGS, Checkpoint, Verification
+from projections.audit_checkpoint import read_checkpoint
+from projections.audit_file import AuditFile, beside
+from projections.catch_up import Progress, catch_up, rebuild
+from projections.history import HistoryEntry, select_history
+from projections.leases import CurrentLease, select_leases
+from projections.witness import audit_findings
+
+__all__ = ["AuditLog"]
+
+
+class AuditLog:
+    """Answers questions about a ledger from a SQLite file beside it. Share one between threads.
+
+    The file holds one readable row per event and one per lease, and may be opened with any SQLite tool. Each question
+    first takes in what the ledger recorded since the last one, whoever recorded it. The file can be deleted at any
+    time: the next question makes it anew.
+
+    It notices when it followed another ledger, or another past of this one, or was made by another version, and
+    rebuilds itself. What the ledger contradicts stays in the file as evidence, which :meth:`verify` reports until
+    somebody deletes the file.
+
+    Where this process may not write, the file is copied to a temporary one, which is caught up instead.
+
+    Attributes:
+        ledger: The ledger it is about.
+        path: The file; ``None`` for a ledger in memory, whose audit log lies in memory too.
+    """
+
+    def __init__(self, ledger: LeaseLedger, path: Path | None) -> None:
+        self.ledger = ledger
+        self.path = path
+        self._opening = threading.Lock()
+        self._opened: AuditFile | None = None
+
+    @classmethod
+    def open(cls, ledger: LeaseLedger, path: str | os.PathLike[str] | None = None) -> Self:
+        """The audit log of a ledger. Nothing is read or made before the first question.
+
+        Args:
+            ledger: An open ledger; it stays open when the audit log is closed.
+            path: The audit file; by default beside the ledger, ``auth.audit.db`` for ``auth.db``.
+        """
+        return cls(ledger, beside(ledger.recorder) if path is None else Path(path))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give up the file. The next question would open it again."""
+        with self._opening:
+            opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.close()
+
+    def history(self, key: LeaseKey, last: int | None = None) -> list[HistoryEntry]:
+        """What happened to a lease, oldest first; with ``last`` only so many of the newest events.
+
+        Raises:
+            ValueError: ``last`` is negative.
+            CorruptHistory: Some lease's events contradict each other; :meth:`verify` shows the extent.
+            UnknownEventTag: A newer version wrote one of them.
+            AuditFileError: The audit file cannot be used.
+            LedgerStorageError: The ledger cannot be read.
+        """
+        if last is not None and last < 0:
+            raise ValueError(f"last is a number of events, not {last}")
+        with self._current().reading() as db:
+            return select_history(db, key, last)
+
+    def leases(self) -> list[CurrentLease]:
+        """Every lease as it is now, sorted by key; raises as :meth:`history`."""
+        with self._current().reading() as db:
+            return select_leases(db)
+
+    def catch_up(self, progress: Progress | None = None) -> int:
+        """Take in everything recorded so far, as each question does first, and return the last position.
+
+        Args:
+            progress: Called now and then with the events taken in and how many there are.
+
+        Raises as :meth:`history`.
+        """
+        return self._position(self._current(progress))
+
+    def rebuild(self, progress: Progress | None = None) -> int:
+        """Make everything anew from the ledger's first event, and return the last position.
+
+        Questions asked meanwhile, here or elsewhere, are answered from the old contents; one rebuild runs at a time.
+
+        Args:
+            progress: Called now and then with the events taken in and how many there are.
+
+        Raises as :meth:`history`; the old contents are then as they were.
+        """
+        file = self._file()
+        with file.sole_rebuilder():
+            rebuild(file, self.ledger.recorder, progress)
+        return self._position(file)
+
+    def verify(self, against: Checkpoint | None = None) -> Verification:
+        """Check the ledger from scratch, with this audit file as a further witness. Changes nothing, here or there.
+
+        The audit file is asked as it is, not caught up: it knows the last events of every stream, which nothing in
+        the ledger can vouch for. Contents that the ledger contradicted, and that were set aside by a rebuild, speak
+        until somebody deletes the file.
+
+        Args:
+            against: A checkpoint kept elsewhere, as another witness.
+
+        Raises:
+            AuditFileError: The audit file cannot be read.
+            LedgerStorageError: The ledger cannot be read.
+        """
+        outcome = self.ledger.verify(against)
+        if self.path is not None and self._opened is None and not self.path.exists():
+            return outcome
+        with self._file().reading() as db:
+            found = audit_findings(self.ledger.recorder, db)
+        if found is None:
+            return outcome
+        return Verification(
+            (*outcome.findings, *found)[:MOST_FINDINGS], outcome.checkpoint, (*outcome.witnesses, "audit")
+        )
+
+    def _file(self) -> AuditFile:
+        with self._opening:
+            if self._opened is None:
+                self._opened = AuditFile(self.path)
+            return self._opened
+
+    def _current(self, progress: Progress | None = None) -> AuditFile:
+        file = self._file()
+        recorder = self.ledger.recorder
+        if catch_up(file, recorder, progress) is None:
+            return file
+        with file.sole_rebuilder():
+            # Somebody else may have rebuilt it while this process waited for its turn.
+            if catch_up(file, recorder, progress) is not None:
+                rebuild(file, recorder, progress)
+        return file
+
+    def _position(self, file: AuditFile) -> int:
+        with file.reading() as db:
+            checkpoint = read_checkpoint(db)
+        return checkpoint.position if checkpoint else 0

@@ -1,0 +1,81 @@
+"""How far an audit file has come, and whether the ledger before us is still the one it followed."""
+
+from enum import StrEnum
+from typing import NamedTuple
+
+from sqlite_utils import Database
+
+from ledger.chain import EMPTY_ROLL, event_digest
+from ledger.recorders.base import LogRow
+from ledger.state import FOLD_VERSION
+from projections.audit_schema import CHECKPOINT, SCHEMA_VERSION
+
+__all__ = ["AuditCheckpoint", "Disagreement", "first_checkpoint", "read_checkpoint", "write_checkpoint"]
+
+_COLUMNS = "ledger_id, position, digest, last_digest, schema, fold"
+
+
+class Disagreement(StrEnum):
+    """Why an audit file cannot go on from where it is and has to be rebuilt."""
+
+    OTHER_LEDGER = "it followed another ledger"
+    LEDGER_BEHIND = "it had seen events that the ledger does not hold"
+    OTHER_EVENT = "it had seen another last event"
+    OTHER_PAST = "it had seen another past"
+    OTHER_VERSION = "another version of lease-ledger made it"
+
+
+class AuditCheckpoint(NamedTuple):
+    """The one row that says how far an audit file has come.
+
+    Attributes:
+        ledger_id: The ledger it follows.
+        position: The last event taken in.
+        digest: Rolling digest over all events up to there.
+        last_digest: Digest of the event there; empty at position 0.
+        schema: Version of the tables.
+        fold: Version of the fold.
+    """
+
+    ledger_id: str
+    position: int
+    digest: str
+    last_digest: str
+    schema: int = SCHEMA_VERSION
+    fold: int = FOLD_VERSION
+
+    def disagreement(self, ledger_id: str, row: LogRow | None) -> Disagreement | None:
+        """Why this ledger is not the one followed so far; ``None`` when it is.
+
+        Args:
+            ledger_id: Id of the ledger.
+            row: Its first event after the one before ``position``; ``None`` when there is none.
+        """
+        if self.ledger_id != ledger_id:
+            return Disagreement.OTHER_LEDGER
+        if (self.schema, self.fold) != (SCHEMA_VERSION, FOLD_VERSION):
+            return Disagreement.OTHER_VERSION
+        if self.position == 0:
+            return None
+        if row is None:
+            return Disagreement.LEDGER_BEHIND
+        digest = event_digest(ledger_id, row.stream, row.version, row.tag, row.body)
+        if (row.position, digest) != (self.position, self.last_digest):
+            return Disagreement.OTHER_EVENT
+        return None
+
+
+def first_checkpoint(ledger_id: str) -> AuditCheckpoint:
+    """Where an audit of a ledger begins."""
+    return AuditCheckpoint(ledger_id, 0, EMPTY_ROLL, "")
+
+
+def read_checkpoint(db: Database) -> AuditCheckpoint | None:
+    """How far the file has come; ``None`` for a new one."""
+    found = db.execute(f"SELECT {_COLUMNS} FROM {CHECKPOINT}").fetchone()  # noqa: S608  # constants only
+    return None if found is None else AuditCheckpoint._make(found)
+
+
+def write_checkpoint(db: Database, checkpoint: AuditCheckpoint) -> None:
+    """Record how far the file has come, in the transaction that writes the rows."""
+    db.execute(f"REPLACE INTO {CHECKPOINT} (id, {_COLUMNS}) VALUES (1, ?, ?, ?, ?, ?, ?)", checkpoint)  # noqa: S608

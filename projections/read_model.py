@@ -1,0 +1,74 @@
+"""Writes the rows of a read model: a catch-up into the tables in use, a rebuild into tables beside them."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+from sqlite_utils import Database
+
+from ledger.errors import CorruptHistory, UnknownEventTag
+from ledger.recorders.base import LogRow
+from ledger.state import LeaseState
+from projections.audit_checkpoint import AuditCheckpoint
+from projections.audit_rows import EVENT_COLUMNS, LEASE_COLUMNS
+from projections.log_fold import LogFold
+
+__all__ = ["BATCH", "PAGE", "ReadModel"]
+
+PAGE: Final = 2_000
+"""Events read from the ledger at once: what is held in memory."""
+
+BATCH: Final = 20_000
+"""Events written in one transaction, each lease of theirs but once: what a kill at the worst moment costs."""
+
+_decode_state = msgspec.json.Decoder(LeaseState).decode
+
+
+class ReadModel:
+    """An events table and a leases table, and the fold that fills them.
+
+    Rows go in by ``executemany`` rather than one dictionary each, which is four times quicker.
+
+    Args:
+        db: The open audit file.
+        events: Name of the events table.
+        leases: Name of the leases table.
+        start: The checkpoint the tables are at.
+    """
+
+    def __init__(self, db: Database, events: str, leases: str, start: AuditCheckpoint) -> None:
+        self._connection = db.conn
+        self._find = f"SELECT state FROM {leases} WHERE key = ?"  # noqa: S608  # our own table names only
+        self._insert_event = _insert("INSERT", events, EVENT_COLUMNS)
+        self._replace_lease = _insert("INSERT OR REPLACE", leases, LEASE_COLUMNS)
+        self._fold = LogFold(start.ledger_id, start.position, start.digest, start.last_digest, self._stored_state)
+
+    @property
+    def checkpoint(self) -> AuditCheckpoint:
+        """How far the tables have come."""
+        fold = self._fold
+        return AuditCheckpoint(fold.ledger_id, fold.position, fold.rolling, fold.last_digest)
+
+    def take_in(self, page: Sequence[LogRow]) -> CorruptHistory | UnknownEventTag | None:
+        """Write the events of a page, up to the first that cannot be folded, whose error is returned.
+
+        Call :meth:`settle` before the transaction ends.
+        """
+        try:
+            self._connection.executemany(self._insert_event, self._fold.event_rows(page))
+        except (CorruptHistory, UnknownEventTag) as error:
+            return error
+        return None
+
+    def settle(self) -> None:
+        """Write the leases that the events taken in have changed."""
+        self._connection.executemany(self._replace_lease, self._fold.lease_rows())
+
+    def _stored_state(self, stream: str) -> LeaseState | None:
+        found = self._connection.execute(self._find, (stream,)).fetchone()
+        return None if found is None else _decode_state(found[0])
+
+
+def _insert(verb: str, table: str, columns: Sequence[str]) -> str:
+    places = ", ".join("?" * len(columns))
+    return f"{verb} INTO {table} ({', '.join(columns)}) VALUES ({places})"

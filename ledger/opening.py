@@ -4,6 +4,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ledger.recorders.base import LeaseRecorder
+from ledger.recorders.filesystem import mounts, refuse_unsafe_file_system
 from ledger.recorders.memory import MemoryLeaseRecorder
 from ledger.recorders.sqlite import SQLiteLeaseRecorder, Synchronous
 
@@ -21,6 +22,8 @@ def open_recorder(url: str, new_ledger_id: str) -> LeaseRecorder:
 
     Raises:
         ValueError: The URL names no storage known here, or an unknown option.
+        UnsafeFileSystem: A SQLite ledger would lie where it gets corrupted, and ``?unsafe_filesystem=allow`` was
+            not given.
         LedgerStorageError: The storage cannot be opened.
     """
     parts = urlsplit(url)
@@ -31,10 +34,15 @@ def open_recorder(url: str, new_ledger_id: str) -> LeaseRecorder:
     if parts.scheme != "sqlite" or parts.netloc or not path:
         raise ValueError(f"unknown ledger URL {_without_password(url)!r}: {_EXPECTED}")
     synchronous = options.pop("synchronous", "full").lower()
+    unsafe = options.pop("unsafe_filesystem", "refuse").lower()
+    if unsafe not in ("refuse", "allow"):
+        raise ValueError(f"unsafe_filesystem is 'refuse' or 'allow', not {unsafe!r}")
     if options:
         raise ValueError(f"unknown option {next(iter(options))!r} in ledger URL: {_EXPECTED}")
     if synchronous not in ("full", "normal"):
         raise ValueError(f"synchronous is 'full' or 'normal', not {synchronous!r}")
+    if unsafe != "allow":
+        refuse_unsafe_file_system(Path(path).absolute(), mounts())
     mode: Synchronous = "normal" if synchronous == "normal" else "full"
     return SQLiteLeaseRecorder(Path(path), new_ledger_id=new_ledger_id, synchronous=mode)
 

@@ -8,7 +8,7 @@ can rewrite the file and every digest in it.
 
 from hashlib import sha256
 
-__all__ = ["EMPTY_ROLL", "event_digest", "genesis_digest", "roll"]
+__all__ = ["EMPTY_ROLL", "event_digest", "fold_digest", "genesis_digest", "roll"]
 
 EMPTY_ROLL = sha256(b"").hexdigest()
 """The rolling digest of a ledger without events."""
@@ -26,6 +26,11 @@ def genesis_digest(ledger_id: str, stream: str) -> str:
 def event_digest(ledger_id: str, stream: str, version: int, tag: str, body: bytes) -> str:
     """SHA-256, in hex, over length-framed ledger id, key, version, tag and stored bytes of one event."""
     return sha256(_framed(ledger_id.encode(), stream.encode(), b"%d" % version, tag.encode(), body)).hexdigest()
+
+
+def fold_digest(event_digest: str, state: bytes) -> str:
+    """SHA-256, in hex, over the length-framed digest of an event and the state stored as the fold up to it."""
+    return sha256(_framed(event_digest.encode(), state)).hexdigest()
 
 
 def roll(rolling: str, position: int, digest: str) -> str:

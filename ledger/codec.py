@@ -12,13 +12,17 @@ import msgspec
 from ledger.errors import UnknownEventTag
 from ledger.events import EVENT_TYPES, LeaseEvent
 
-__all__ = ["RETIRED_TAGS", "EventCodec", "Upcaster"]
+__all__ = ["RETIRED_TAGS", "UNREADABLE", "EventCodec", "Upcaster"]
 
 Upcaster = Callable[[dict[str, Any]], tuple[str, dict[str, Any]]]
 """Turns the body of a retired tag into a tag and body of today (or of a later retired tag)."""
 
 RETIRED_TAGS: Final[Mapping[str, Upcaster]] = {}
 """Every retired tag with its upcaster. Empty while no tag has been retired."""
+
+
+UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding bytes that are no event raises: no JSON, another shape, no UTF-8, or nesting without end."""
 
 
 class EventCodec:
@@ -41,8 +45,7 @@ class EventCodec:
 
         Raises:
             UnknownEventTag: A newer version wrote it.
-            msgspec.ValidationError: The body is no event of that tag.
-            msgspec.DecodeError: The body is no JSON.
+            UNREADABLE: The body is no event of that tag.
         """
         decoder = self.decoders.get(tag)
         if decoder is not None:

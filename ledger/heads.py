@@ -10,8 +10,8 @@ from typing import Final
 
 import msgspec
 
-from ledger.chain import event_digest, genesis_digest
-from ledger.codec import EventCodec
+from ledger.chain import event_digest, fold_digest, genesis_digest
+from ledger.codec import UNREADABLE, EventCodec
 from ledger.errors import CorruptHistory
 from ledger.events import LeaseEvent
 from ledger.keys import LeaseKey
@@ -42,7 +42,7 @@ def decode_row(codec: EventCodec, stream: str, row: StreamRow) -> LeaseEvent:
     """
     try:
         return codec.decode(row.tag, row.body)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise CorruptHistory(stream, row.version, f"its body cannot be read ({error})") from error
 
 
@@ -126,21 +126,24 @@ class StreamHeads:
         """The fold to store with the event that led to ``state``, when one is due."""
         if state.version % FOLD_EVERY:
             return None
-        return StoredFold(state.version, FOLD_VERSION, digest, _encode_state(state))
+        encoded = _encode_state(state)
+        return StoredFold(state.version, FOLD_VERSION, fold_digest(digest, encoded), encoded)
 
     def _from_fold(self, stream: str, upto: int | None) -> Head | None:
         fold = self._recorder.stored_fold(stream, FOLD_VERSION, upto)
         if fold is None:
             return None
-        rows = self._recorder.rows(stream, fold.version - 1, fold.version)
-        ledger_id = self._recorder.ledger_id
-        if not rows or event_digest(ledger_id, stream, fold.version, rows[0].tag, rows[0].body) != fold.digest:
+        row = next(iter(self._recorder.rows(stream, fold.version - 1, fold.version)), None)
+        if row is None:
+            return None
+        digest = event_digest(self._recorder.ledger_id, stream, row.version, row.tag, row.body)
+        if fold.digest != fold_digest(digest, fold.state):
             return None
         try:
             state = _decode_state(fold.state)
         except msgspec.MsgspecError:
             return None
-        return Head(state, fold.digest, _STALE) if state.version == fold.version else None
+        return Head(state, digest, _STALE) if state.version == fold.version else None
 
     def _keep(self, key: LeaseKey, head: Head) -> Head:
         heads = self._heads

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from ledger.codec import EventCodec
+from ledger.codec import UNREADABLE, EventCodec
 from ledger.errors import CorruptHistory, UnknownEventTag
 from ledger.events import LeaseEvent
 from ledger.heads import decode_row
@@ -63,7 +63,7 @@ def read_log(recorder: LeaseRecorder, codec: EventCodec, after: int, *, skip_unk
                 if skip_unknown:
                     continue
                 raise
-            except msgspec.MsgspecError as error:
+            except UNREADABLE as error:
                 raise CorruptHistory(stream, version, f"its body cannot be read ({error})") from error
             yield RecordedEvent(position, key, version, event)
         if len(page) < LOG_PAGE:

@@ -5,8 +5,8 @@ from typing import Final
 
 import msgspec
 
-from ledger.chain import EMPTY_ROLL, event_digest, genesis_digest, roll
-from ledger.codec import EventCodec
+from ledger.chain import EMPTY_ROLL, event_digest, fold_digest, genesis_digest, roll
+from ledger.codec import UNREADABLE, EventCodec
 from ledger.errors import CorruptHistory, UnknownEventTag
 from ledger.recorders.base import LeaseRecorder, LogRow, StoredFold
 from ledger.state import EMPTY_STATE, FOLD_VERSION, LeaseState, evolve
@@ -148,7 +148,7 @@ class _Walk:
         self.states[row.stream] = None
         try:
             event = self.codec.decode(row.tag, row.body)
-        except (UnknownEventTag, msgspec.MsgspecError) as error:
+        except (UnknownEventTag, *UNREADABLE) as error:
             self.report("body", str(error), row)
             return
         if event.prev != prev:
@@ -170,7 +170,8 @@ class _Walk:
         state = self.states[row.stream]
         if fold is None or state is None or fold.fold != FOLD_VERSION:
             return
-        if fold.digest != digest or fold.state != _encode_state(state):
+        encoded = _encode_state(state)
+        if fold.state != encoded or fold.digest != fold_digest(digest, encoded):
             self.report("fold", "the stored fold is not what the events fold to; empty stored_folds", row)
 
 

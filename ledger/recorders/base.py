@@ -41,7 +41,7 @@ class StoredFold(NamedTuple):
     Attributes:
         version: The stream version the state was folded to.
         fold: Version of the fold code that computed it.
-        digest: Digest of the event at ``version``; a fold whose event is another one is void.
+        digest: Covers the event at ``version`` and the state; a fold that has another of either is void.
         state: The state as JSON.
     """
 

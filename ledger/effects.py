@@ -44,10 +44,14 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Guarded:
-    """Run a part under the lease's login guard, to its end even when the caller is cancelled meanwhile."""
+    """Run a part under the lease's login guard, to its end even when the caller is cancelled meanwhile.
+
+    ``holds_new_tokens``: the part must run even when the caller is cancelled while it still waits for the guard.
+    """
 
     key: LeaseKey
     part: "Callable[[], Protocol[Any]]"
+    holds_new_tokens: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from ledger.state import LastFailure, LeaseState
 from ledger.stores.base import TokenStore
 from ledger.tokens import PersistedTokens
 
-__all__ = ["FreshRequest", "fresh_tokens"]
+__all__ = ["FreshRequest", "fresh_tokens", "usable_now"]
 
 POLL_S: Final = 0.01
 HOLDER_CHECK_EVERY_S: Final = 0.1
@@ -85,6 +85,29 @@ class _Watch:
         return self.attempt is not None and last.attempt == self.attempt.id
 
 
+class _Look(msgspec.Struct, frozen=True):
+    """What one look at the ledger and the store shows."""
+
+    state: LeaseState
+    tokens: PersistedTokens | None
+    provenance: Provenance | None
+
+    @classmethod
+    def at(cls, ledger: LeaseLedger, store: TokenStore, key: LeaseKey) -> "_Look":
+        state = ledger.state(key)
+        tokens = store.load(key)
+        return cls(state, tokens, None if tokens is None else provenance_of(ledger, key, state, tokens))
+
+    @property
+    def is_usable(self) -> bool:
+        return self.provenance is not None and self.provenance.token_class in _USABLE
+
+    def remaining_s(self, ledger: LeaseLedger) -> float:
+        of_tokens = None if self.tokens is None else self.tokens.expires_at
+        known = [expiry for expiry in (of_tokens, self.state.expires_at) if expiry is not None]
+        return min(known) - ledger.clock() / 1000 if known else float("inf")
+
+
 class _Fresh:
     """One call of ``fresh``: its request, its clocks, and what it has seen so far."""
 
@@ -108,8 +131,7 @@ class _Fresh:
 
     def run(self) -> Protocol[PersistedTokens]:
         while True:
-            state, tokens = yield from self._current()
-            remaining_s = self._remaining_s(state, tokens)
+            state, tokens, remaining_s = yield from self._current()
             rejected = _is_same(tokens, self.request.rejected)
             if not rejected and (remaining_s >= self.request.window_s or self._was_published(state, remaining_s)):
                 return tokens
@@ -128,25 +150,20 @@ class _Fresh:
             if saved is not None:
                 return saved
 
-    def _current(self) -> Protocol[tuple[LeaseState, PersistedTokens]]:
-        """The lease and its current tokens, after finishing what a crash may have left."""
+    def _current(self) -> Protocol[tuple[LeaseState, PersistedTokens, float]]:
+        """The lease, its current tokens and their remaining seconds, after finishing what a crash may have left."""
         while True:
-            state: LeaseState = yield Step(lambda: self.ledger.state(self.key))
-            tokens: PersistedTokens | None = yield Step(lambda: self.store.load(self.key))
-            provenance = None
-            if tokens is not None:
-                provenance = yield Step(partial(provenance_of, self.ledger, self.key, state, tokens))
-            usable = provenance is not None and provenance.token_class in _USABLE
-            if not usable and not self.settled:
+            look: _Look = yield Step(partial(_Look.at, self.ledger, self.store, self.key))
+            if not look.is_usable and not self.settled:
                 # Somebody may be between its two writes right now: whoever is holds the guard.
                 self.settled = True
                 yield Guarded(self.key, lambda: recover(self.ledger, self.store, self.key))
                 continue
-            self._raise_unless_live(state)
-            if tokens is None or not usable:
-                raise self._not_usable(state, provenance)
+            self._raise_unless_live(look.state)
+            if look.tokens is None or not look.is_usable:
+                raise self._not_usable(look.state, look.provenance)
             self.settled = False
-            return state, tokens
+            return look.state, look.tokens, look.remaining_s(self.ledger)
 
     def _raise_unless_live(self, state: LeaseState) -> None:
         if not state.credential_present:
@@ -162,10 +179,6 @@ class _Fresh:
         if provenance is not None and provenance.token_class is TokenClass.AHEAD:
             return LedgerBehindStore(self.key, state.generation, provenance.generation)
         return TokensElsewhere(self.key, state.generation)
-
-    def _remaining_s(self, state: LeaseState, tokens: PersistedTokens) -> float:
-        known = [expiry for expiry in (tokens.expires_at, state.expires_at) if expiry is not None]
-        return min(known) - self.ledger.clock() / 1000 if known else float("inf")
 
     def _was_published(self, state: LeaseState, remaining_s: float) -> bool:
         """Whether what we waited for came; then its tokens will do however short they live."""
@@ -243,6 +256,7 @@ class _Fresh:
         saved: Saved = yield Guarded(
             self.key,
             lambda: save_and_record(self.ledger, self.store, attempt, state, tokens, received, self.monotonic),
+            holds_new_tokens=True,
         )
         if saved.unwanted is not None:
             yield Revoke(saved.unwanted)
@@ -357,6 +371,19 @@ def _carried_forward(old: PersistedTokens, response: PersistedTokens) -> Persist
 def _recordable(error: str | None) -> str | None:
     """The error code, unless it is not one: a server may put anything there."""
     return error if error is None or is_code(error) else "unrecordable_error"
+
+
+def usable_now(ledger: LeaseLedger, store: TokenStore, request: FreshRequest) -> PersistedTokens | None:
+    """Current tokens that will do while somebody else refreshes; ``None`` when the outcome must be waited for.
+
+    Raises whatever reading the ledger or the store raises.
+    """
+    look = _Look.at(ledger, store, request.key)
+    if look.tokens is None or not look.is_usable or not look.state.credential_present:
+        return None
+    if _is_same(look.tokens, request.rejected) or look.remaining_s(ledger) < request.leeway_s:
+        return None
+    return look.tokens
 
 
 def fresh_tokens(

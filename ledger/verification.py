@@ -24,6 +24,8 @@ __all__ = [
 PAGE: Final = 2_000
 MOST_FINDINGS: Final = 100
 
+_NOT_WHOLE: Final = "its columns hold what no event has"
+
 _encode_state = msgspec.json.Encoder().encode
 
 
@@ -89,8 +91,7 @@ class Verification(msgspec.Struct, frozen=True):
         return not self.findings
 
 
-def log_pages(recorder: LeaseRecorder, after: int = 0) -> Iterator[LogRow]:
-    """Every stored row after a position, in order."""
+def _stored_rows(recorder: LeaseRecorder, after: int = 0) -> Iterator[LogRow]:
     while True:
         page = recorder.log(after, PAGE)
         for row in page:
@@ -98,6 +99,28 @@ def log_pages(recorder: LeaseRecorder, after: int = 0) -> Iterator[LogRow]:
         if len(page) < PAGE:
             return
         after = page[-1][0]
+
+
+def _is_whole(row: LogRow) -> bool:
+    # SQLite keeps any type in any column, so a row that went around the ledger may hold anything.
+    return (
+        isinstance(row.stream, str)
+        and isinstance(row.version, int)
+        and isinstance(row.tag, str)
+        and isinstance(row.body, bytes)
+    )
+
+
+def log_pages(recorder: LeaseRecorder, after: int = 0) -> Iterator[LogRow]:
+    """Every stored row after a position, in order.
+
+    Raises:
+        CorruptHistory: A row's columns hold what no event has.
+    """
+    for row in _stored_rows(recorder, after):
+        if not _is_whole(row):
+            raise CorruptHistory(str(row.stream), row.position, f"at position {row.position}: {_NOT_WHOLE}")
+        yield row
 
 
 def take_checkpoint(recorder: LeaseRecorder) -> Checkpoint:
@@ -129,6 +152,12 @@ class _Walk:
     def report(self, witness: str, detail: str, row: LogRow | None = None) -> None:
         where = (None, None, None) if row is None else (row.position, row.stream, row.version)
         self.findings.append(Finding(witness, detail, *where))
+
+    def skip(self, row: LogRow) -> None:
+        key = row.stream if isinstance(row.stream, str) else None
+        version = row.version if isinstance(row.version, int) else None
+        self.findings.append(Finding("body", _NOT_WHOLE, row.position, key, version))
+        self.position = row.position
 
     def take(self, row: LogRow) -> None:
         if row.position != self.position + 1:
@@ -181,7 +210,10 @@ def verify_log(recorder: LeaseRecorder, codec: EventCodec, against: Checkpoint |
     for defect in recorder.defects():
         walk.report("storage", defect)
     kept = _KeptWitness(against) if against else None
-    for row in log_pages(recorder):
+    for row in _stored_rows(recorder):
+        if not _is_whole(row):
+            walk.skip(row)
+            continue
         walk.take(row)
         if kept:
             kept.take(row, walk)

@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from ledger.errors import LedgerStorageError, NotALedger
 from ledger.keys import LeaseKey
 from ledger.recorders.base import LeaseRecorder, LogRow, NewEvent, StoredFold, StreamRow
+from ledger.recorders.busy import until_free
 from ledger.recorders.locks import FileGuardLock, GuardLock
 from ledger.recorders.schema import APPLICATION_ID, FORMAT, SCHEMA, TRIGGERS
 from ledger.stores.filenames import token_file_name
@@ -89,11 +90,13 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
             "SELECT originator_id, originator_version, topic, CAST(state AS BLOB) AS state "
             "FROM stored_events WHERE originator_id=? "
         )
-        with self._storage_errors():
-            self._writer = self._connect(uri)
+        with contextlib.ExitStack() as on_failure, self._storage_errors():
+            self._writer = on_failure.enter_context(contextlib.closing(self._connect(uri)))
             self.ledger_id = self._identity() or self._create(new_ledger_id)
+            self._writer.execute("PRAGMA busy_timeout = 0")
             self._reader = self._connect(uri)
             self._reader.execute("PRAGMA query_only = ON")
+            on_failure.pop_all()
 
     def sidecar(self, name: str) -> Path | None:
         return self.path.with_name(f"{self.path.name}.{name}")
@@ -164,7 +167,7 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
         with self._writer_lock:
-            self._writer.execute("BEGIN IMMEDIATE")
+            until_free(lambda: self._writer.execute("BEGIN IMMEDIATE"), BUSY_TIMEOUT_S)
             try:
                 yield
                 self._writer.execute("COMMIT")
@@ -191,7 +194,7 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         try:
             with self._writer_lock:
                 if event.fold is None:
-                    return self._insert(event)
+                    return until_free(lambda: self._insert(event), BUSY_TIMEOUT_S)
                 with self._transaction():
                     return self._insert(event)
         except sqlite3.Error as error:

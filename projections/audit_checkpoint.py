@@ -10,14 +10,15 @@ from ledger.recorders.base import LogRow
 from ledger.state import FOLD_VERSION
 from projections.audit_schema import CHECKPOINT, SCHEMA_VERSION
 
-__all__ = ["AuditCheckpoint", "Disagreement", "first_checkpoint", "read_checkpoint", "write_checkpoint"]
+__all__ = ["AuditCheckpoint", "RebuildReason", "first_checkpoint", "read_checkpoint", "write_checkpoint"]
 
 _COLUMNS = "ledger_id, position, digest, last_digest, schema, fold"
 
 
-class Disagreement(StrEnum):
+class RebuildReason(StrEnum):
     """Why an audit file cannot go on from where it is and has to be rebuilt."""
 
+    NOTHING_YET = "it held nothing yet"
     OTHER_LEDGER = "it followed another ledger"
     LEDGER_BEHIND = "it had seen events that the ledger does not hold"
     OTHER_EVENT = "it had seen another last event"
@@ -44,24 +45,24 @@ class AuditCheckpoint(NamedTuple):
     schema: int = SCHEMA_VERSION
     fold: int = FOLD_VERSION
 
-    def disagreement(self, ledger_id: str, row: LogRow | None) -> Disagreement | None:
-        """Why this ledger is not the one followed so far; ``None`` when it is.
+    def reason_to_rebuild(self, ledger_id: str, row: LogRow | None) -> RebuildReason | None:
+        """Why this file cannot follow this ledger any further; ``None`` when it can.
 
         Args:
             ledger_id: Id of the ledger.
             row: Its first event after the one before ``position``; ``None`` when there is none.
         """
         if self.ledger_id != ledger_id:
-            return Disagreement.OTHER_LEDGER
+            return RebuildReason.OTHER_LEDGER
         if (self.schema, self.fold) != (SCHEMA_VERSION, FOLD_VERSION):
-            return Disagreement.OTHER_VERSION
+            return RebuildReason.OTHER_VERSION
         if self.position == 0:
             return None
         if row is None:
-            return Disagreement.LEDGER_BEHIND
+            return RebuildReason.LEDGER_BEHIND
         digest = event_digest(ledger_id, row.stream, row.version, row.tag, row.body)
         if (row.position, digest) != (self.position, self.last_digest):
-            return Disagreement.OTHER_EVENT
+            return RebuildReason.OTHER_EVENT
         return None
 
 

@@ -20,7 +20,7 @@ from ledger.events import (
 from ledger.keys import LeaseKey
 from ledger.recorders.base import LogRow
 from ledger.state import LeaseState
-from projections.wide_integers import to_column
+from projections.wide_integers import GREATEST, to_column
 
 __all__ = ["EVENT_COLUMNS", "LEASE_COLUMNS", "LastEvent", "event_row", "lease_row", "summary_of"]
 
@@ -114,25 +114,29 @@ def event_row(row: LogRow, key: LeaseKey, event: LeaseEvent, state: LeaseState, 
         state: The lease after it.
         digest: Its digest.
     """
+    position, stream, version, tag, _ = row
+    numbers = (event.at, state.generation, state.expires_at or 0, state.published_at or 0)
+    # Nearly always so, and one look at all four is far cheaper than four calls.
+    all_fit = max(numbers) <= GREATEST and event.at >= 0
     return (
-        row.position,
-        row.stream,
-        row.version,
+        position,
+        stream,
+        version,
         key.realm,
         key.binding,
         key.profile,
-        row.tag,
+        tag,
         digest,
         event.id,
-        to_column(event.at),
+        event.at if all_fit else to_column(event.at),
         event.actor,
         event.cause,
         event.correlation_id,
         state.phase,
-        to_column(state.generation),
-        to_column(state.expires_at),
+        state.generation if all_fit else to_column(state.generation),
+        state.expires_at if all_fit else to_column(state.expires_at),
         state.credential_present,
-        to_column(state.published_at),
+        state.published_at if all_fit else to_column(state.published_at),
         state.published_by,
         *_DETAILS[type(event)](event),
     )

@@ -19,13 +19,22 @@ from ledger.errors import CorruptHistory, UnknownEventTag
 from ledger.recorders.base import LeaseRecorder, LogRow
 from projections.audit_checkpoint import (
     AuditCheckpoint,
-    Disagreement,
+    RebuildReason,
     first_checkpoint,
     read_checkpoint,
     write_checkpoint,
 )
 from projections.audit_file import AuditFile
-from projections.audit_schema import EVENTS, LEASES, SET_ASIDE, SHADOW_EVENTS, SHADOW_LEASES, create_read_model
+from projections.audit_schema import (
+    EVENTS,
+    LEASES,
+    SET_ASIDE,
+    SHADOW_EVENTS,
+    SHADOW_LEASES,
+    create_indexes,
+    create_read_model,
+    drop_indexes,
+)
 from projections.read_model import BATCH, PAGE, ReadModel
 
 __all__ = ["Progress", "catch_up", "rebuild"]
@@ -34,8 +43,8 @@ Progress = Callable[[int, int], None]
 """Told the events taken in so far and how many there are."""
 
 
-def catch_up(file: AuditFile, recorder: LeaseRecorder, progress: Progress | None = None) -> Disagreement | None:
-    """Take in every event not yet in the file; or say why that cannot be, for this is not the ledger it followed.
+def catch_up(file: AuditFile, recorder: LeaseRecorder, progress: Progress | None = None) -> RebuildReason | None:
+    """Take in every event not yet in the file, or say why it has to be rebuilt instead.
 
     Raises:
         CorruptHistory: An event cannot be folded. Everything before it was taken in.
@@ -48,9 +57,12 @@ def catch_up(file: AuditFile, recorder: LeaseRecorder, progress: Progress | None
         with file.reading() as db:
             checkpoint = read_checkpoint(db) or first_checkpoint(recorder.ledger_id)
         page = recorder.log(max(checkpoint.position - 1, 0), PAGE)
-        disagreement = checkpoint.disagreement(recorder.ledger_id, LogRow._make(page[0]) if page else None)
-        if disagreement is not None:
-            return disagreement
+        reason = checkpoint.reason_to_rebuild(recorder.ledger_id, LogRow._make(page[0]) if page else None)
+        if reason is not None:
+            return reason
+        if checkpoint.position == 0 and len(page) == PAGE:
+            # Filling new tables and indexing them afterwards is quicker than a long catch-up.
+            return RebuildReason.NOTHING_YET
         if len(page) == (1 if checkpoint.position else 0):
             return None
         with file.writing() as db:
@@ -59,12 +71,13 @@ def catch_up(file: AuditFile, recorder: LeaseRecorder, progress: Progress | None
             if model is None or model.checkpoint != checkpoint:
                 model = ReadModel(db, EVENTS, LEASES, checkpoint)
             error = _fill(model, recorder, None, progress)
+            model.settle()
             write_checkpoint(db, model.checkpoint)
         if error is not None:
             raise error
 
 
-def rebuild(file: AuditFile, recorder: LeaseRecorder, progress: Progress | None = None) -> Disagreement | None:
+def rebuild(file: AuditFile, recorder: LeaseRecorder, progress: Progress | None = None) -> RebuildReason | None:
     """Make the tables anew from the first event, and say if the ledger contradicted what they held.
 
     Call it as the sole rebuilder. Raises as :func:`catch_up`; the tables in use are then as they were.
@@ -75,21 +88,22 @@ def rebuild(file: AuditFile, recorder: LeaseRecorder, progress: Progress | None 
             create_read_model(db, SHADOW_EVENTS, SHADOW_LEASES)
             old = read_checkpoint(db)
             model = ReadModel(db, SHADOW_EVENTS, SHADOW_LEASES, first_checkpoint(recorder.ledger_id))
-        disagreement = None
+        contradiction = None
         if old is not None:
             _fill_all(file, model, recorder, old.position, progress)
-            disagreement = _contradiction(old, model.checkpoint)
+            contradiction = _contradiction(old, model.checkpoint)
         _fill_all(file, model, recorder, None, progress)
         with file.writing() as db:
             _fill_or_raise(model, recorder, None, progress)
-            if old is not None and disagreement is None:
-                disagreement = _later_contradiction(db, old.position)
-            _swap(db, disagreement, model.checkpoint)
+            if old is not None and contradiction is None:
+                contradiction = _later_contradiction(db, old.position)
+            model.settle()
+            _swap(db, contradiction, model.checkpoint)
     except (CorruptHistory, UnknownEventTag):
         with file.writing() as db:
             _drop(db, SHADOW_EVENTS, SHADOW_LEASES)
         raise
-    return disagreement
+    return contradiction
 
 
 def _fill(
@@ -108,7 +122,6 @@ def _fill(
         error = model.take_in(page)
         if progress:
             progress(model.checkpoint.position, max(total, model.checkpoint.position))
-    model.settle()
     return error
 
 
@@ -129,38 +142,40 @@ def _fill_all(
             more = _fill_or_raise(model, recorder, upto, progress)
 
 
-def _contradiction(old: AuditCheckpoint, new: AuditCheckpoint) -> Disagreement | None:
+def _contradiction(old: AuditCheckpoint, new: AuditCheckpoint) -> RebuildReason | None:
     """How the log, read anew up to the old position, differs from what the file had followed."""
     if old.ledger_id != new.ledger_id:
-        return Disagreement.OTHER_LEDGER
+        return RebuildReason.OTHER_LEDGER
     if new.position < old.position:
-        return Disagreement.LEDGER_BEHIND
+        return RebuildReason.LEDGER_BEHIND
     if new.last_digest != old.last_digest:
-        return Disagreement.OTHER_EVENT
-    return None if new.digest == old.digest else Disagreement.OTHER_PAST
+        return RebuildReason.OTHER_EVENT
+    return None if new.digest == old.digest else RebuildReason.OTHER_PAST
 
 
-def _later_contradiction(db: Database, position: int) -> Disagreement | None:
+def _later_contradiction(db: Database, position: int) -> RebuildReason | None:
     # Others may have caught up the old tables while the new ones were filled.
     ((differing,),) = db.execute(
         f"SELECT COUNT(*) FROM {EVENTS} AS old LEFT JOIN {SHADOW_EVENTS} AS new USING (position) "  # noqa: S608
         "WHERE old.position > ? AND old.digest IS NOT new.digest",
         (position,),
     ).fetchall()
-    return Disagreement.OTHER_EVENT if differing else None
+    return RebuildReason.OTHER_EVENT if differing else None
 
 
-def _swap(db: Database, disagreement: Disagreement | None, checkpoint: AuditCheckpoint) -> None:
+def _swap(db: Database, contradiction: RebuildReason | None, checkpoint: AuditCheckpoint) -> None:
     old = read_checkpoint(db)
-    if disagreement is not None and old is not None:
-        _set_aside(db, disagreement, old)
+    if contradiction is not None and old is not None:
+        _set_aside(db, contradiction, old)
+    drop_indexes(db)
     _drop(db, EVENTS, LEASES)
     db.rename_table(SHADOW_EVENTS, EVENTS)
     db.rename_table(SHADOW_LEASES, LEASES)
+    create_indexes(db)
     write_checkpoint(db, checkpoint)
 
 
-def _set_aside(db: Database, reason: Disagreement, old: AuditCheckpoint) -> None:
+def _set_aside(db: Database, reason: RebuildReason, old: AuditCheckpoint) -> None:
     ((number,),) = db.execute(f"SELECT COALESCE(MAX(id), 0) + 1 FROM {SET_ASIDE}").fetchall()  # noqa: S608
     table = f"{SET_ASIDE}_{number}_events"
     kept = db.execute(

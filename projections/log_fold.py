@@ -15,10 +15,24 @@ from ledger.recorders.base import LogRow, StreamRow
 from ledger.state import EMPTY_STATE, LeaseState, evolve
 from projections.audit_rows import LastEvent, event_row, lease_row
 
-__all__ = ["LogFold"]
+__all__ = ["KEPT_LEASES", "LogFold"]
 
-KEPT_LEASES: Final = 50_000
+KEPT_LEASES: Final = 20_000
 """Leases held in memory between pages; one is about a kilobyte."""
+
+
+class _Lease:
+    """A lease while its events go by."""
+
+    __slots__ = ("event", "key", "position", "state", "tag")
+
+    event: LeaseEvent
+    position: int
+    tag: str
+
+    def __init__(self, key: LeaseKey, state: LeaseState) -> None:
+        self.key = key
+        self.state = state
 
 
 class LogFold:
@@ -46,8 +60,8 @@ class LogFold:
         self.last_digest = last_digest
         self._stored_state = stored_state
         self._codec = EventCodec()
-        self._leases: dict[str, tuple[LeaseKey, LeaseState]] = {}
-        self._changed: dict[str, LastEvent] = {}
+        self._leases: dict[str, _Lease] = {}
+        self._changed: dict[str, _Lease] = {}
 
     def event_rows(self, page: Sequence[LogRow]) -> Iterator[tuple[Any, ...]]:
         """The row of each event of the page; with each one asked for, the fold has taken in all before it.
@@ -56,48 +70,47 @@ class LogFold:
             CorruptHistory: An event does not follow from those before it, or cannot be read.
             UnknownEventTag: A newer version wrote it.
         """
-        self._load(page)
-        leases = self._leases
+        leases, changed, decoders = self._leases, self._changed, self._codec.decoders
         for stored in page:
-            row = LogRow._make(stored)
-            key, state = leases[row.stream]
-            event = self._decoded(row)
-            if row.position != self.position + 1 or row.version != state.version + 1:
-                raise _gap(row, self.position, state.version)
-            state = evolve(state, event, row.stream)
-            digest = event_digest(self.ledger_id, row.stream, row.version, row.tag, row.body)
-            yield event_row(row, key, event, state, digest)
-            leases[row.stream] = key, state
-            self._changed[row.stream] = LastEvent(row.position, row.tag, event.actor, event.at)
-            self.position, self.last_digest = row.position, digest
-            self.rolling = roll(self.rolling, row.position, digest)
+            position, stream, version, tag, body = stored
+            lease = leases.get(stream) or self._load(stream, version)
+            try:
+                event = decoders[tag](body)
+            except (KeyError, msgspec.MsgspecError):
+                # The slow way knows retired tags, and says what is wrong.
+                event = decode_row(self._codec, stream, StreamRow(position, version, tag, body))
+            state = lease.state
+            if position != self.position + 1 or version != state.version + 1:
+                raise _gap(LogRow._make(stored), self.position, state.version)
+            state = evolve(state, event, stream)
+            digest = event_digest(self.ledger_id, stream, version, tag, body)
+            yield event_row(stored, lease.key, event, state, digest)
+            lease.state, lease.position, lease.tag, lease.event = state, position, tag, event
+            changed[stream] = lease
+            self.position, self.last_digest = position, digest
+            self.rolling = roll(self.rolling, position, digest)
+
+    @property
+    def unwritten(self) -> int:
+        """How many leases changed since :meth:`lease_rows` was last asked."""
+        return len(self._changed)
 
     def lease_rows(self) -> Iterator[tuple[Any, ...]]:
         """The row of each lease that changed since this was last asked."""
-        changed, self._changed = self._changed, {}
-        for stream, last in changed.items():
-            key, state = self._leases[stream]
-            yield lease_row(stream, key, state, last)
+        for stream, lease in self._changed.items():
+            last = LastEvent(lease.position, lease.tag, lease.event.actor, lease.event.at)
+            yield lease_row(stream, lease.key, lease.state, last)
+        self._changed.clear()
         if len(self._leases) > KEPT_LEASES:
             self._leases.clear()
 
-    def _load(self, page: Sequence[LogRow]) -> None:
-        for _, stream, version, _, _ in page:
-            if stream in self._leases:
-                continue
-            try:
-                key = LeaseKey.parse(stream)
-            except IdentityError as error:
-                raise CorruptHistory(stream, version, str(error)) from error
-            self._leases[stream] = key, self._stored_state(stream) or EMPTY_STATE
-
-    def _decoded(self, row: LogRow) -> LeaseEvent:
+    def _load(self, stream: str, version: int) -> _Lease:
         try:
-            return self._codec.decoders[row.tag](row.body)
-        except (KeyError, msgspec.MsgspecError):
-            # The slow way knows retired tags, and says what is wrong.
-            stored = StreamRow(row.position, row.version, row.tag, row.body)
-            return decode_row(self._codec, row.stream, stored)
+            key = LeaseKey.parse(stream)
+        except IdentityError as error:
+            raise CorruptHistory(stream, version, str(error)) from error
+        lease = self._leases[stream] = _Lease(key, self._stored_state(stream) or EMPTY_STATE)
+        return lease
 
 
 def _gap(row: LogRow, position: int, version: int) -> CorruptHistory:

@@ -11,15 +11,15 @@ from ledger.recorders.base import LogRow
 from ledger.state import LeaseState
 from projections.audit_checkpoint import AuditCheckpoint
 from projections.audit_rows import EVENT_COLUMNS, LEASE_COLUMNS
-from projections.log_fold import LogFold
+from projections.log_fold import KEPT_LEASES, LogFold
 
 __all__ = ["BATCH", "PAGE", "ReadModel"]
 
 PAGE: Final = 2_000
 """Events read from the ledger at once: what is held in memory."""
 
-BATCH: Final = 20_000
-"""Events written in one transaction, each lease of theirs but once: what a kill at the worst moment costs."""
+BATCH: Final = 50_000
+"""Events written in one transaction, each lease of theirs but once: the most that a kill undoes."""
 
 _decode_state = msgspec.json.Decoder(LeaseState).decode
 
@@ -41,6 +41,7 @@ class ReadModel:
         self._find = f"SELECT state FROM {leases} WHERE key = ?"  # noqa: S608  # our own table names only
         self._insert_event = _insert("INSERT", events, EVENT_COLUMNS)
         self._replace_lease = _insert("INSERT OR REPLACE", leases, LEASE_COLUMNS)
+        self._is_empty = start.position == 0
         self._fold = LogFold(start.ledger_id, start.position, start.digest, start.last_digest, self._stored_state)
 
     @property
@@ -52,19 +53,25 @@ class ReadModel:
     def take_in(self, page: Sequence[LogRow]) -> CorruptHistory | UnknownEventTag | None:
         """Write the events of a page, up to the first that cannot be folded, whose error is returned.
 
-        Call :meth:`settle` before the transaction ends.
+        Call :meth:`settle` before anybody reads the tables.
         """
+        error: CorruptHistory | UnknownEventTag | None = None
         try:
             self._connection.executemany(self._insert_event, self._fold.event_rows(page))
-        except (CorruptHistory, UnknownEventTag) as error:
-            return error
-        return None
+        except (CorruptHistory, UnknownEventTag) as stopped:
+            error = stopped
+        if self._fold.unwritten > KEPT_LEASES:
+            self.settle()
+        return error
 
     def settle(self) -> None:
-        """Write the leases that the events taken in have changed."""
+        """Write the leases that the events taken in have changed, each but once."""
         self._connection.executemany(self._replace_lease, self._fold.lease_rows())
+        self._is_empty = False
 
     def _stored_state(self, stream: str) -> LeaseState | None:
+        if self._is_empty:
+            return None
         found = self._connection.execute(self._find, (stream,)).fetchone()
         return None if found is None else _decode_state(found[0])
 

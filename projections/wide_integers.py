@@ -7,10 +7,10 @@ declared without a type: a typed column would turn the text into a rounded float
 
 from typing import Final, overload
 
-__all__ = ["from_column", "to_column"]
+__all__ = ["GREATEST", "from_column", "to_column"]
 
-_GREATEST: Final = 2**63 - 1
-_LEAST: Final = -(2**63)
+GREATEST: Final = 2**63 - 1
+"""The greatest integer SQLite has."""
 
 
 @overload
@@ -19,7 +19,7 @@ def to_column(value: int) -> int | str: ...
 def to_column(value: int | None) -> int | str | None: ...
 def to_column(value: int | None) -> int | str | None:
     """The value as it is stored: exact, whatever its size."""
-    if value is None or _LEAST <= value <= _GREATEST:
+    if value is None or -GREATEST <= value <= GREATEST:
         return value
     return f"{value:020}"
 

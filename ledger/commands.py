@@ -35,11 +35,15 @@ class Publication(msgspec.Struct, frozen=True):
 
 
 class Acquire(msgspec.Struct, frozen=True):
-    """Publish a credential from a login, or from the late response of ``attempt``. ``expires_at=None``: never."""
+    """Publish a credential from a login, or from the late response of ``attempt``. ``expires_at=None``: never.
+
+    ``store`` is the digest of the place the tokens are about to be saved in.
+    """
 
     expires_at: int | None
     publication: Publication | None = None
     attempt: str | None = None
+    store: str | None = None
 
 
 class MarkExpiring(msgspec.Struct, frozen=True):

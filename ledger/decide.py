@@ -188,6 +188,7 @@ def decide(key: LeaseKey, state: LeaseState, command: Command, stamp: Stamp) -> 
                 expires_at=command.expires_at,
                 published_at=published_at,
                 attempt=command.attempt,
+                store=command.store,
             )
         case MarkExpiring():
             return LeaseExpiring(**stamp)

@@ -96,7 +96,13 @@ class _Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
 
 
 class LeaseAcquired(_Event, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """A login published a credential. ``attempt`` names the superseded attempt whose late response it records."""
+    """A login published a credential.
+
+    Attributes:
+        attempt: The superseded attempt whose late response this records.
+        store: Digest of the place the tokens were about to be saved in, for a login that saves after its event: tokens
+            that are not there were never saved.
+    """
 
     tag: ClassVar[str] = "lease.acquired"
 
@@ -104,6 +110,7 @@ class LeaseAcquired(_Event, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     expires_at: int | None = None
     published_at: int
     attempt: str | None = None
+    store: str | None = None
 
 
 class LeaseExpiring(_Event, frozen=True, kw_only=True, omit_defaults=True, gc=False):

@@ -143,6 +143,7 @@ class LeaseLedger(AuthLeaseHandle):
         *,
         publication: Publication | None = None,
         attempt: str | None = None,
+        store: str | None = None,
         cause: str | None = None,
         correlation_id: str | None = None,
     ) -> AuthLeaseTransition:
@@ -154,6 +155,7 @@ class LeaseLedger(AuthLeaseHandle):
             publication: The publication to record, when tokens were marked with it before; from
                 :meth:`plan_publication`.
             attempt: The superseded attempt whose late response this is.
+            store: Digest of the place the tokens are about to be saved in.
             cause: Why, for the history. Never put a secret here.
             correlation_id: What to file the event under.
 
@@ -162,7 +164,7 @@ class LeaseLedger(AuthLeaseHandle):
             LeaseTransitionError: A given ``publication`` is not the next one any more.
             LedgerStorageError: The event could not be stored.
         """
-        command = Acquire(expiry_from_argument(expires_at), publication, attempt)
+        command = Acquire(expiry_from_argument(expires_at), publication, attempt, check_code("store", store))
         return self._publish(key, command, publication, cause, correlation_id)
 
     def mark_expiring(self, key: LeaseKey, *, cause: str | None = None, correlation_id: str | None = None) -> None:

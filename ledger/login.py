@@ -7,7 +7,7 @@ from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
 from ledger.lifecycle import clear_tokens_and_publish_lifecycle_released
 from ledger.marker import mark_tokens_lifecycle_published_for_transition
-from ledger.recovery import recover
+from ledger.recovery import place_digest, recover
 from ledger.refresh_errors import TokensNotSaved
 from ledger.snapshot import AuthLeaseSnapshot, AuthLeaseTransition
 from ledger.store_errors import TokenSerializationError
@@ -38,7 +38,9 @@ def login(
     before: AuthLeaseSnapshot = yield Step(lambda: ledger.snapshot(key))
     expires_at = persisted_token_expires_at_epoch_secs(tokens)
     transition: AuthLeaseTransition = yield Step(
-        lambda: ledger.acquire_lease(key, expires_at, cause=cause, correlation_id=correlation_id)
+        lambda: ledger.acquire_lease(
+            key, expires_at, store=place_digest(store), cause=cause, correlation_id=correlation_id
+        )
     )
     marked = mark_tokens_lifecycle_published_for_transition(tokens, transition)
     try:

@@ -3,28 +3,39 @@
 Runs under the login guard: whoever is between a save and its event holds it, so what is seen here is final.
 """
 
+from hashlib import sha256
+
 from ledger.commands import Publication
 from ledger.effects import Protocol, Step
 from ledger.errors import LeaseTransitionError
+from ledger.events import LeaseAcquired
 from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
 from ledger.marker import (
     mark_tokens_lifecycle_published_for_transition,
+    marker_event,
     tokens_lifecycle_publication,
 )
 from ledger.provenance import Provenance, TokenClass, provenance_of
-from ledger.snapshot import AuthLeaseTransition
-from ledger.state import LeaseState
+from ledger.reading import RecordedEvent
+from ledger.snapshot import AuthLeaseSnapshot, AuthLeaseTransition
+from ledger.state import LeaseState, snapshot_of
 from ledger.stores.base import TokenStore
 from ledger.tokens import PersistedTokens, persisted_token_expires_at_epoch_secs
 
-__all__ = ["marked_for", "recover"]
+__all__ = ["marked_for", "place_digest", "recover"]
 
 
 def marked_for(publication: Publication, attempt: str | None, tokens: PersistedTokens) -> PersistedTokens:
     """The tokens marked with a publication that is planned but not recorded yet."""
     transition = AuthLeaseTransition(publication.generation, publication.published_at_ms, publication.event_id, attempt)
     return mark_tokens_lifecycle_published_for_transition(tokens, transition)
+
+
+def place_digest(store: TokenStore) -> str | None:
+    """What an event says about the place its tokens go to; ``None`` for a store that cannot tell its place."""
+    location = store.location
+    return None if location is None else sha256(location.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def recover(ledger: LeaseLedger, store: TokenStore, key: LeaseKey) -> Protocol[None]:
@@ -34,17 +45,51 @@ def recover(ledger: LeaseLedger, store: TokenStore, key: LeaseKey) -> Protocol[N
     * Tokens saved by an attempt that was taken over, with nothing published or released since: they are the only
       live ones, and recorded as an acquire.
     * Tokens whose publication was released here: cleared.
+    * A login recorded but never saved: undone by a restore event, so that the tokens it was to replace count again.
     """
     state: LeaseState = yield Step(lambda: ledger.state(key))
     tokens: PersistedTokens | None = yield Step(lambda: store.load(key))
     if tokens is None:
+        yield from _undo_unsaved_login(ledger, store, key, state, None)
         return
     stored = tokens
     provenance: Provenance = yield Step(lambda: provenance_of(ledger, key, state, stored))
-    if provenance.token_class is TokenClass.UNRECORDED:
+    if provenance.token_class is TokenClass.SUPERSEDED:
+        yield from _undo_unsaved_login(ledger, store, key, state, stored)
+    elif provenance.token_class is TokenClass.UNRECORDED:
         yield from _record(ledger, store, key, state, stored, provenance)
     elif provenance.token_class is TokenClass.ORPHANED and provenance.event_id is not None:
         yield Step(lambda: store.clear(key, expect=provenance.event_id))
+
+
+def _undo_unsaved_login(
+    ledger: LeaseLedger, store: TokenStore, key: LeaseKey, state: LeaseState, stored: PersistedTokens | None
+) -> Protocol[None]:
+    """Undo the login in force if its tokens were to be saved in just this store and are not there.
+
+    Under the guard nobody is between a login's event and its save, so they will never be.
+    """
+    place = place_digest(store)
+    if place is None or state.published_by is None:
+        return
+    login_id = state.published_by
+    login: RecordedEvent | None = yield Step(lambda: ledger.find(key, login_id))
+    if login is None or login.version != state.version:
+        return
+    if not isinstance(login.event, LeaseAcquired) or login.event.store != place:
+        return
+    before: LeaseState = yield Step(lambda: ledger.state(key, state.version - 1))
+    still_stored = stored is not None and before.published_by in (marker_event(stored), None)
+    snapshot = snapshot_of(before) if still_stored else AuthLeaseSnapshot()
+    try:
+        yield Step(
+            lambda: ledger.restore_auth_lifecycle_snapshot(
+                key, snapshot, compensates=state.version, cause="the tokens of this login were never saved"
+            )
+        )
+    except LeaseTransitionError:
+        # Somebody who holds no guard came in between; the newer state wins.
+        return
 
 
 def _record(

@@ -8,7 +8,7 @@ import msgspec
 from keyring.backend import KeyringBackend
 
 from ledger.keys import LeaseKey
-from ledger.store_errors import KeyringUnavailable, TokenSerializationError
+from ledger.store_errors import KeyringUnavailable, TokenSerializationError, TokenStoreError
 from ledger.stores.base import ANY, Expectation, TokenStore, refuse_unless_expected, sorted_keys
 from ledger.stores.file import FileTokenStore
 from ledger.stores.keyring import KeyringCannotKeep, KeyringTokenStore
@@ -69,6 +69,11 @@ class AutoTokenStore(TokenStore):
     def backend_name(self) -> str:
         """Where a new key would go now: ``"auto (keyring)"`` or ``"auto (file)"``. Unlocks nothing."""
         return "auto (keyring)" if self._has_keyring() else "auto (file)"
+
+    @property
+    def location(self) -> str:
+        """The folder whose records say where each key is."""
+        return f"auto:{self._files.location}"
 
     def place_of(self, key: LeaseKey) -> Literal["keyring", "file"] | None:
         """Where the key's tokens are. ``None`` when it has neither a record nor a file.
@@ -198,7 +203,7 @@ class AutoTokenStore(TokenStore):
         self._places.write(key, msgspec.structs.replace(place, authority="file"))
         try:
             self._keyring_of(place).clear(key)
-        except KeyringUnavailable:
+        except TokenStoreError:
             # The new tokens are safe, and the record remembers that old ones are left to delete.
             return
         self._places.remove(key)
@@ -216,7 +221,7 @@ class AutoTokenStore(TokenStore):
     def _has_keyring(self) -> bool:
         store = self._keyring(self._service)
         try:
-            return self._backend is not None or store.is_recommended()
+            return store.is_recommended() or self._backend is not None
         except KeyringUnavailable:
             return False
 

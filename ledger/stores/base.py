@@ -51,6 +51,15 @@ class TokenStore(ABC):
     def backend_name(self) -> str:
         """A short name of what keeps the tokens, for people."""
 
+    @property
+    def location(self) -> str | None:
+        """Where the tokens lie, so exactly that an equal answer means the same place.
+
+        ``None`` when a store cannot tell; then nobody concludes from a key it does not hold that the key's tokens
+        were never saved.
+        """
+        return None
+
     @abstractmethod
     def load(self, key: LeaseKey) -> PersistedTokens | None:
         """The tokens stored under the key; ``None`` when it holds nothing.

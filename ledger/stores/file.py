@@ -3,6 +3,7 @@
 import builtins
 import os
 import secrets
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -72,6 +73,11 @@ class FileTokenStore(TokenStore):
     def backend_name(self) -> str:
         """``"file"``."""
         return "file"
+
+    @property
+    def location(self) -> str:
+        """This folder on this host."""
+        return f"file:{socket.gethostname()}:{os.path.realpath(self._root)}"
 
     @property
     def root(self) -> Path:
@@ -182,9 +188,7 @@ class FileTokenStore(TokenStore):
             TokenIOError: Reading failed.
         """
         found = (
-            self._embedded_key(name) if is_shortened(name) else key_of_file_name(name)
-            for name in names_in(self._root)
-            if not name.startswith(".")
+            self._embedded_key(name) if is_shortened(name) else key_of_file_name(name) for name in names_in(self._root)
         )
         return sorted_keys(key for key in found if key is not None)
 

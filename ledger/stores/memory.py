@@ -1,6 +1,7 @@
 """Tokens in memory, for tests and for processes that must leave nothing behind."""
 
 import builtins
+import secrets
 import threading
 
 from ledger.keys import LeaseKey
@@ -21,11 +22,17 @@ class MemoryTokenStore(TokenStore):
     def __init__(self) -> None:
         self._stored: dict[LeaseKey, bytes] = {}
         self._lock = threading.Lock()
+        self._location = f"memory:{secrets.token_hex(8)}"
 
     @property
     def backend_name(self) -> str:
         """``"memory"``."""
         return "memory"
+
+    @property
+    def location(self) -> str:
+        """This object."""
+        return self._location
 
     def load(self, key: LeaseKey) -> PersistedTokens | None:
         """The tokens stored under the key; ``None`` when it holds nothing."""

@@ -26,6 +26,9 @@ _HASH_MARK: Final = "~"
 _READABLE_PART: Final = TOKEN_FILE_NAME_MAX - len(_SUFFIX) - len(_HASH_MARK) - 64
 _UPPER: Final = re.compile("[A-Z]")
 _MARKED: Final = re.compile(r"\+([a-z.])")
+_SHORTENED: Final = re.compile(
+    rf"[a-z0-9+_-][a-z0-9+_.,-]{{{_READABLE_PART - 1}}}{_HASH_MARK}[0-9a-f]{{64}}{re.escape(_SUFFIX)}"
+)
 _DEVICES: Final = frozenset(
     {"con", "prn", "aux", "nul", *(f"{port}{digit}" for port in ("com", "lpt") for digit in range(10))}
 )
@@ -46,7 +49,7 @@ def token_file_name(key: LeaseKey) -> str:
 
 def is_shortened(name: str) -> bool:
     """Whether a file name holds only the beginning of its key, so that the key must be read from the file."""
-    return _HASH_MARK in name and name.endswith(_SUFFIX)
+    return _SHORTENED.fullmatch(name) is not None
 
 
 def key_of_file_name(name: str) -> LeaseKey | None:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -293,25 +294,41 @@ def test_no_error_and_no_description_holds_a_secret(store: TokenStore) -> None:
 
 
 def test_of_many_threads_that_expect_the_same_exactly_one_wins(store: TokenStore) -> None:
-    store.save(KEY, marked("e0"))
-    start = threading.Barrier(8)
+    contenders, rounds = 6, 10
+    start = threading.Barrier(contenders, timeout=60)
     won: list[str] = []
 
-    def race(event: str) -> None:
-        start.wait()
-        try:
-            store.save(KEY, marked(event), expect="e0")
-        except TokensChanged:
-            return
-        won.append(event)
+    def race(me: int) -> None:
+        for number in range(rounds):
+            start.wait()
+            expect = won[-1] if won else None
+            start.wait()
+            try:
+                store.save(KEY, marked(f"{number}.{me}"), expect=expect)
+            except TokensChanged:
+                continue
+            won.append(f"{number}.{me}")
 
-    threads = [threading.Thread(target=race, args=(f"w{n}",)) for n in range(8)]
+    threads = [threading.Thread(target=race, args=(me,)) for me in range(contenders)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(won) == 1
-    assert store.load(KEY) == marked(won[0])
+    assert [event.split(".")[0] for event in won] == [str(number) for number in range(rounds)]
+    assert store.load(KEY) == marked(won[-1])
+
+
+class SlowMemoryTokenStore(MemoryTokenStore):
+    """Gives other threads all the time they need between the comparison and the write."""
+
+    def load(self, key: LeaseKey) -> PersistedTokens | None:
+        tokens = super().load(key)
+        time.sleep(0.02)
+        return tokens
+
+
+def test_no_thread_writes_between_the_comparison_and_the_write_of_another() -> None:
+    test_of_many_threads_that_expect_the_same_exactly_one_wins(SlowMemoryTokenStore())
 
 
 @pytest.mark.parametrize("name", DURABLE)

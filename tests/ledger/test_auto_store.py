@@ -124,6 +124,7 @@ def test_tokens_go_to_a_file_where_no_keyring_works(root: Path) -> None:
     store.save(KEY, OLD)
     assert (store.place_of(KEY), store.backend_name) == ("file", "auto (file)")
     assert in_file(root) == OLD
+    assert AutoTokenStore(root, backend=NoKeyring()).backend_name == "auto (file)"
 
 
 def test_a_keyring_the_library_does_not_recommend_is_used_only_if_asked_for(

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ledger.keys import LeaseKey
@@ -33,7 +33,7 @@ from ledger.store_errors import (
     TokenStoreUnavailable,
 )
 from ledger.stores import FileTokenStore
-from ledger.stores.filenames import TOKEN_FILE_NAME_MAX, key_of_file_name, token_file_name
+from ledger.stores.filenames import TOKEN_FILE_NAME_MAX, is_shortened, key_of_file_name, token_file_name
 from ledger.tokens import PersistedTokens
 
 KEY = LeaseKey("dev", "openai", "work")
@@ -140,18 +140,24 @@ keys = st.builds(LeaseKey, parts, parts, st.none() | parts)
 
 
 @given(keys, keys)
+@example(LONG_KEY, LeaseKey("x" * 299 + "X", "y"))
 def test_two_keys_never_share_a_file_even_where_case_is_ignored(one: LeaseKey, other: LeaseKey) -> None:
     same = token_file_name(one).casefold() == token_file_name(other).casefold()
     assert same == (one == other)
 
 
 @given(keys)
+@example(LONG_KEY)
 def test_every_file_name_is_legal_everywhere_and_leads_back_to_its_key(key: LeaseKey) -> None:
     name = token_file_name(key)
     assert re.fullmatch(r"[a-z0-9+_-][a-z0-9+_.,~-]*\.json", name)
     assert len(name) <= TOKEN_FILE_NAME_MAX
     assert name.split(".")[0] not in {"con", "prn", "aux", "nul", "com1", "lpt9"}
+    assert is_shortened(name) == ("~" in name)
     assert key_of_file_name(name) == (None if "~" in name else key)
+    for other in (f".tmp-0123456789abcdef-{name}", f"{name}.lock", f"copy of {name}"):
+        assert not is_shortened(other)
+        assert key_of_file_name(other) is None
 
 
 @given(st.text(string.ascii_letters + "+.,~-_", max_size=12).map(lambda stem: stem + ".json"))
@@ -595,12 +601,12 @@ def test_what_a_killed_save_left_is_private_never_read_and_removed_by_the_next_w
     other = LeaseKey("pre-dev", "openai", "work")
     store.save(KEY, OLD)
     store.save(other, OLD)
-    for key in (KEY, other):
+    for key, moment in ((KEY, "fchmod"), (other, "fsync")):
         killed = start(
             f"""
 import signal
 os.umask(0)
-os.fsync = lambda fd: os.kill(os.getpid(), signal.SIGKILL)
+os.{moment} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 store.save(LeaseKey.parse({str(key)!r}), PersistedTokens.api_key("new"))
 """,
             tmp_path,

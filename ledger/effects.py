@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, TypeVar, assert_never
 
-from ledger.guard import acquire_auth_login_lifecycle_guard
+from ledger.guard import DEFAULT_TIMEOUT_S, Caller, LoginGuard, current_caller
 from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
 from ledger.tokens import PersistedTokens
@@ -115,7 +115,9 @@ def _perform(
             assert refresh is not None
             return refresh(tokens)
         case Guarded(key, part):
-            return _shielded(lambda: _guarded(key, part(), ledger))
+            # The helper thread that may run the part waits on our behalf: if we hold the guard, nobody can go on.
+            caller = current_caller()
+            return _shielded(lambda: _guarded(key, part(), ledger, caller))
         case Revoke(tokens):
             # A server that cannot be told changes nothing here.
             with contextlib.suppress(Exception):
@@ -125,8 +127,8 @@ def _perform(
             assert_never(effect)
 
 
-def _guarded(key: LeaseKey, part: Protocol[T], ledger: LeaseLedger) -> T:
-    with acquire_auth_login_lifecycle_guard(key, ledger=ledger):
+def _guarded(key: LeaseKey, part: Protocol[T], ledger: LeaseLedger, caller: Caller) -> T:
+    with LoginGuard(key, ledger, DEFAULT_TIMEOUT_S, caller):
         return run_protocol(part, ledger)
 
 

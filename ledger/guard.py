@@ -5,6 +5,7 @@ processes and machines that share it, by a lock that dies with its holder. No lo
 """
 
 import asyncio
+import contextlib
 import sys
 import threading
 import time
@@ -12,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from ledger.errors import LeaseLedgerError
 from ledger.keys import LeaseKey
@@ -20,7 +21,15 @@ from ledger.keys import LeaseKey
 if TYPE_CHECKING:
     from ledger.lease_ledger import LeaseLedger
 
-__all__ = ["GuardReentered", "GuardTimeout", "LoginGuard", "acquire_auth_login_lifecycle_guard"]
+__all__ = [
+    "DEFAULT_TIMEOUT_S",
+    "Caller",
+    "GuardReentered",
+    "GuardTimeout",
+    "LoginGuard",
+    "acquire_auth_login_lifecycle_guard",
+    "current_caller",
+]
 
 DEFAULT_TIMEOUT_S: Final = 60.0
 FIRST_POLL_S: Final = 0.002
@@ -60,20 +69,30 @@ class GuardReentered(LeaseLedgerError, RuntimeError):
         return f"the login guard of {self.key} is already held here; waiting for it would never end"
 
 
+class Caller(NamedTuple):
+    """Who takes a guard: a thread, and the task that runs on it, if one does."""
+
+    thread: int
+    name: str
+    task: object | None
+
+    def __str__(self) -> str:
+        what = "thread" if self.task is None else "a task on thread"
+        return f"{what} {self.name!r} of this process"
+
+
 class _Turn:
-    """One holder or waiter: who, on which thread, and how to wake it."""
+    """One holder or waiter, and how to wake it."""
 
-    __slots__ = ("granted", "name", "task", "thread", "wake")
+    __slots__ = ("caller", "granted", "wake")
 
-    def __init__(self, task: object | None, wake: Callable[[], object]) -> None:
-        self.task = task
-        self.thread = threading.get_ident()
-        self.name = threading.current_thread().name
+    def __init__(self, caller: Caller, wake: Callable[[], object]) -> None:
+        self.caller = caller
         self.granted = False
         self.wake = wake
 
     def is_same_as(self, other: "_Turn") -> bool:
-        return self.thread == other.thread and self.task is other.task
+        return self.caller.thread == other.caller.thread and self.caller.task is other.caller.task
 
 
 class _Mutex:
@@ -99,8 +118,9 @@ def _enqueue(key: LeaseKey, turn: _Turn, *, blocks_thread: bool) -> None:
             mutex.holder = turn
             turn.granted = True
             return
-        # A task that holds the guard cannot go on while its own thread blocks.
-        if mutex.holder.is_same_as(turn) or (blocks_thread and mutex.holder.thread == turn.thread):
+        # A task that holds the guard, or is served before us, cannot go on while its own thread blocks.
+        ahead = (mutex.holder, *mutex.waiting) if blocks_thread else ()
+        if mutex.holder.is_same_as(turn) or any(turn.caller.thread == other.caller.thread for other in ahead):
             raise GuardReentered(key)
         mutex.waiting.append(turn)
 
@@ -108,9 +128,13 @@ def _enqueue(key: LeaseKey, turn: _Turn, *, blocks_thread: bool) -> None:
 def _leave(key: LeaseKey, turn: _Turn) -> None:
     """Give the turn up, granted or not, and wake the next."""
     with _registry_lock:
-        mutex = _registry[key]
+        mutex = _registry.get(key)
+        if mutex is None:
+            # Passed over when its event loop was closed, and only now thrown away.
+            return
         if mutex.holder is not turn:
-            mutex.waiting.remove(turn)
+            with contextlib.suppress(ValueError):
+                mutex.waiting.remove(turn)
         else:
             mutex.holder = None
             while mutex.waiting and mutex.holder is None:
@@ -140,11 +164,27 @@ def _current_task() -> tuple[object | None, Callable[[Callable[[], object]], obj
         return None, None
 
 
-class LoginGuard:
-    """The guard of one lease, to be used once in a ``with`` or ``async with`` statement."""
+def current_caller() -> Caller:
+    """The thread and task that run here."""
+    task, _ = _current_task()
+    return Caller(threading.get_ident(), threading.current_thread().name, task)
 
-    def __init__(self, key: LeaseKey, ledger: "LeaseLedger | None", timeout_s: float) -> None:
+
+class LoginGuard:
+    """The guard of one lease, to be used once in a ``with`` or ``async with`` statement.
+
+    Args:
+        key: The lease.
+        ledger: Whose processes and machines it holds across; ``None`` for this process alone.
+        timeout_s: Seconds to wait for it.
+        caller: Who blocks for it, when a helper thread takes it on somebody's behalf; whoever enters by default.
+    """
+
+    def __init__(
+        self, key: LeaseKey, ledger: "LeaseLedger | None", timeout_s: float, caller: Caller | None = None
+    ) -> None:
         self.key = key
+        self._caller = caller
         self._timeout_s = timeout_s
         self._actor = f"thread {threading.get_ident()}" if ledger is None else ledger.actor
         self._lock = None if ledger is None else ledger.recorder.guard_lock(str(key))
@@ -153,13 +193,12 @@ class LoginGuard:
     def __enter__(self) -> Self:
         deadline = time.monotonic() + self._timeout_s
         woken = threading.Event()
-        task, _ = _current_task()
-        turn = _Turn(task, woken.set)
+        turn = _Turn(self._caller or current_caller(), woken.set)
         _enqueue(self.key, turn, blocks_thread=True)
         try:
             if not turn.granted and not woken.wait(self._timeout_s):
-                raise self._timed_out()
-            for pause_s in self._lock_attempts(deadline):
+                raise self._timed_out(turn)
+            for pause_s in self._lock_attempts(turn, deadline):
                 time.sleep(pause_s)
         except BaseException:
             _leave(self.key, turn)
@@ -183,17 +222,17 @@ class LoginGuard:
 
         deadline = time.monotonic() + self._timeout_s
         woken = anyio.Event()
-        task, call_soon = _current_task()
+        _, call_soon = _current_task()
         assert call_soon is not None
-        turn = _Turn(task, partial(call_soon, woken.set))
+        turn = _Turn(self._caller or current_caller(), partial(call_soon, woken.set))
         _enqueue(self.key, turn, blocks_thread=False)
         try:
             if not turn.granted:
                 with anyio.move_on_after(self._timeout_s):
                     await woken.wait()
                 if not woken.is_set():
-                    raise self._timed_out()
-            for pause_s in self._lock_attempts(deadline):
+                    raise self._timed_out(turn)
+            for pause_s in self._lock_attempts(turn, deadline):
                 await anyio.sleep(pause_s)
         except BaseException:
             _leave(self.key, turn)
@@ -206,21 +245,21 @@ class LoginGuard:
     ) -> None:
         self.__exit__(kind, error, trace)
 
-    def _lock_attempts(self, deadline: float) -> Generator[float, None, None]:
+    def _lock_attempts(self, turn: _Turn, deadline: float) -> Generator[float, None, None]:
         """Try for the lock among processes; yields how many seconds to wait before each further try."""
         pause_s = FIRST_POLL_S
         while self._lock is not None and not self._lock.try_acquire(self._actor):
             if time.monotonic() >= deadline:
-                raise self._timed_out()
+                raise self._timed_out(turn)
             yield pause_s
             pause_s = min(pause_s * 2, LONGEST_POLL_S)
 
-    def _timed_out(self) -> GuardTimeout:
+    def _timed_out(self, turn: _Turn) -> GuardTimeout:
         with _registry_lock:
             mutex = _registry.get(self.key)
             here = mutex.holder if mutex else None
-        if here is not None and here.thread != threading.get_ident():
-            return GuardTimeout(self.key, self._timeout_s, f"thread {here.name!r} of this process")
+        if here is not None and here is not turn:
+            return GuardTimeout(self.key, self._timeout_s, str(here.caller))
         return GuardTimeout(self.key, self._timeout_s, self._lock.held_by() if self._lock else None)
 
 

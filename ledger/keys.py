@@ -45,7 +45,7 @@ def _check(slug: object) -> None:
         )
 
 
-class LeaseKey(msgspec.Struct, frozen=True, order=True, omit_defaults=True):
+class LeaseKey(msgspec.Struct, frozen=True, omit_defaults=True):
     """Names one credential binding: a realm, a binding in it, and optionally a profile that overrides it.
 
     A key with a profile is a different key from the same one without. As JSON the profile is left out when

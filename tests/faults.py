@@ -92,6 +92,10 @@ class FaultyStore(TokenStore):
     def backend_name(self) -> str:
         return self.inner.backend_name
 
+    @property
+    def location(self) -> str | None:
+        return self.inner.location
+
     def load(self, key: LeaseKey) -> PersistedTokens | None:
         with self.faults.around("load"):
             return self.inner.load(key)

@@ -296,11 +296,10 @@ def test_another_task_of_the_same_thread_waits_its_turn(run: Runner) -> None:
             served.append("other")
 
     async def main() -> None:
-        async with anyio.create_task_group() as tasks:
-            async with guard():
-                tasks.start_soon(other)
-                await until_waiting_async(1)
-                served.append("first")
+        async with anyio.create_task_group() as tasks, guard():
+            tasks.start_soon(other)
+            await until_waiting_async(1)
+            served.append("first")
 
     run(main)
     assert served == ["first", "other"]
@@ -362,9 +361,9 @@ def test_using_credentials_while_holding_the_guard_is_an_error_at_once(ledger: L
 
 def test_a_wait_that_is_too_long_names_the_thread_that_holds_it() -> None:
     thread, leave = holding_thread("the slow one")
-    with pytest.raises(GuardTimeout, match=r"waited 0.1 s .* thread 'the slow one' of this process") as caught:
-        with guard(timeout_s=SOON_S):
-            pass
+    told = r"waited 0.1 s .* thread 'the slow one' of this process"
+    with pytest.raises(GuardTimeout, match=told) as caught, guard(timeout_s=SOON_S):
+        pass
     assert (caught.value.key, caught.value.waited_s) == (KEY, SOON_S)
     assert isinstance(caught.value, TimeoutError)
     assert waiters() == 0
@@ -504,9 +503,9 @@ def test_of_many_processes_one_is_inside_at_a_time(world: World, crew: Crew) -> 
 
 def test_a_wait_for_another_process_ends_in_time_and_names_it(world: World, ledger: LeaseLedger, crew: Crew) -> None:
     holder = crew.start(world, "slow-agent", action="hold", waits_at=("holding",)).wait_until("holding")
-    with pytest.raises(GuardTimeout, match=f"held by {holder.job.name}; try again"):
-        with guard(timeout_s=SOON_S, ledger=ledger):
-            pass
+    told = f"held by {holder.job.name}; try again"
+    with pytest.raises(GuardTimeout, match=told), guard(timeout_s=SOON_S, ledger=ledger):
+        pass
     with guard(timeout_s=SOON_S):
         pass  # without a ledger it is about this process alone
     holder.let_go("holding").outcome()
@@ -520,16 +519,19 @@ def test_a_task_waits_for_another_process_without_blocking_its_loop(
 ) -> None:
     holder = crew.start(world, action="hold", waits_at=("holding",)).wait_until("holding")
 
-    async def main() -> str:
-        async def let_go() -> None:
-            holder.let_go("holding")
+    served: list[str] = []
 
+    async def let_go() -> None:
+        holder.let_go("holding")
+
+    async def main() -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(let_go)
             async with guard(ledger=ledger):
-                return "served"
+                served.append("task")
 
-    assert run(main) == "served"
+    run(main)
+    assert served == ["task"]
 
 
 def test_a_killed_holder_holds_it_no_longer(world: World, ledger: LeaseLedger, crew: Crew) -> None:

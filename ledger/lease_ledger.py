@@ -1,9 +1,4 @@
-"""The ledger: loads a lease, decides, appends one event, and answers what the lease looks like.
-
-Optimistic first: a command is decided on the head known here and appended at its version. When somebody else was
-first, it is decided again from fresh state; the last try decides inside the write transaction, so contention never
-becomes an error. A refusal is final only when it was decided on fresh state.
-"""
+"""The ledger: commands that each become one event or a refusal, and questions that the events answer."""
 
 import os
 import time
@@ -19,12 +14,10 @@ from ledger.arguments import (
     check_u64,
     expiry_from_argument,
 )
-from ledger.chain import event_digest
 from ledger.codec import EventCodec
 from ledger.commands import (
     Acquire,
     BeginRefresh,
-    Command,
     CompleteRefresh,
     FailRefresh,
     MarkExpiring,
@@ -33,25 +26,24 @@ from ledger.commands import (
     Release,
     ReleaseCredentialLifecycle,
 )
-from ledger.decide import Stamp, decide, next_publication_at_ms
-from ledger.errors import LeaseTransitionError
-from ledger.events import LeaseAcquired, LeaseEvent, LeaseRefreshed
+from ledger.decide import next_publication_at_ms
+from ledger.events import LeaseAcquired, LeaseRefreshed
+from ledger.execution import CommandExecutor
 from ledger.fingerprint import Fingerprinter, load_fingerprint_key
 from ledger.handle import AuthLeaseHandle, RefreshAttempt
-from ledger.heads import Head, StreamHeads, decode_row
+from ledger.heads import StreamHeads
 from ledger.holder import describe_actor, this_process
 from ledger.keys import LeaseKey
 from ledger.opening import open_recorder
 from ledger.reading import RecordedEvent, find_event, read_log, read_stream
-from ledger.recorders.base import IntegrityError, LeaseRecorder, NewEvent, StreamRow
+from ledger.recorders.base import LeaseRecorder
 from ledger.restoring import restore_command
 from ledger.snapshot import MAX_U64, AuthLeaseSnapshot, AuthLeaseTransition
-from ledger.state import LeaseState, evolve
+from ledger.state import LeaseState
 from ledger.verification import Checkpoint, Verification, take_checkpoint, verify_log
 
 __all__ = ["LeaseLedger"]
 
-OPTIMISTIC_TRIES: Final = 4
 DEFAULT_REFRESH_DURATION_MS: Final = 60_000
 
 
@@ -92,6 +84,7 @@ class LeaseLedger(AuthLeaseHandle):
         self._instance = os.urandom(8).hex()
         self._codec = codec or EventCodec()
         self._heads = StreamHeads(recorder, self._codec)
+        self._executor = CommandExecutor(recorder, self._codec, self._heads, self.clock, self._new_id, self.actor)
         self._fingerprinter: Fingerprinter | None = None
 
     @classmethod
@@ -134,8 +127,6 @@ class LeaseLedger(AuthLeaseHandle):
         """Give up the connections. What was acknowledged is stored already."""
         self.recorder.close()
 
-    # Commands
-
     def acquire_lease(
         self,
         key: LeaseKey,
@@ -174,7 +165,7 @@ class LeaseLedger(AuthLeaseHandle):
             LeaseTransitionError: The lease is not valid, or there is none.
             LedgerStorageError: The event could not be stored.
         """
-        self._execute(key, MarkExpiring(), cause=cause, correlation_id=correlation_id)
+        self._executor.execute(key, MarkExpiring(), cause=cause, correlation_id=correlation_id)
 
     def begin_refresh(
         self,
@@ -207,7 +198,7 @@ class LeaseLedger(AuthLeaseHandle):
             check_code("fingerprint", fingerprint),
             at_version,
         )
-        event, state = self._execute(key, command, cause=cause, correlation_id=correlation_id)
+        event, state = self._executor.execute(key, command, cause=cause, correlation_id=correlation_id)
         return RefreshAttempt(event.id, key, state.version, event.at, duration_ms)
 
     def complete_refresh(
@@ -292,7 +283,7 @@ class LeaseLedger(AuthLeaseHandle):
             abandoned,
             at_version,
         )
-        self._execute(key, command, cause=cause, correlation_id=correlation_id)
+        self._executor.execute(key, command, cause=cause, correlation_id=correlation_id)
 
     def mark_reauth_required(
         self,
@@ -309,7 +300,7 @@ class LeaseLedger(AuthLeaseHandle):
             LedgerStorageError: The event could not be stored.
         """
         command = MarkReauthRequired(check_text("reason", reason))
-        self._execute(key, command, cause=cause, correlation_id=correlation_id)
+        self._executor.execute(key, command, cause=cause, correlation_id=correlation_id)
 
     def release_lease(self, key: LeaseKey, *, cause: str | None = None, correlation_id: str | None = None) -> None:
         """Give the lease up. Accepted also when there is none: logging out twice is not an error.
@@ -317,7 +308,7 @@ class LeaseLedger(AuthLeaseHandle):
         Raises:
             LedgerStorageError: The event could not be stored.
         """
-        self._execute(key, Release(), cause=cause, correlation_id=correlation_id)
+        self._executor.execute(key, Release(), cause=cause, correlation_id=correlation_id)
 
     def release_credential_lifecycle(
         self, key: LeaseKey, *, cause: str | None = None, correlation_id: str | None = None
@@ -327,7 +318,7 @@ class LeaseLedger(AuthLeaseHandle):
         Raises:
             LedgerStorageError: The event could not be stored.
         """
-        self._execute(key, ReleaseCredentialLifecycle(), cause=cause, correlation_id=correlation_id)
+        self._executor.execute(key, ReleaseCredentialLifecycle(), cause=cause, correlation_id=correlation_id)
 
     def restore_auth_lifecycle_snapshot(
         self,
@@ -362,9 +353,7 @@ class LeaseLedger(AuthLeaseHandle):
         expiry = None if chosen is None else expiry_from_argument(chosen)
         undone = snapshot.undoes if compensates is None else compensates
         command = restore_command(self._heads, self.recorder, self._codec, key, snapshot, expiry, undone)
-        self._execute(key, command, cause=cause, correlation_id=correlation_id)
-
-    # Questions
+        self._executor.execute(key, command, cause=cause, correlation_id=correlation_id)
 
     def snapshot(self, key: LeaseKey) -> AuthLeaseSnapshot:
         """The lease as it is now, other processes' events included.
@@ -443,8 +432,6 @@ class LeaseLedger(AuthLeaseHandle):
             self._fingerprinter = Fingerprinter(load_fingerprint_key(self.recorder.sidecar("fingerprint-key")))
         return self._fingerprinter.fingerprint(secret)
 
-    # The way of a command
-
     def _publish(
         self,
         key: LeaseKey,
@@ -454,79 +441,11 @@ class LeaseLedger(AuthLeaseHandle):
         correlation_id: str | None,
     ) -> AuthLeaseTransition:
         event_id = None if publication is None else publication.event_id
-        event, state = self._execute(key, command, event_id=event_id, cause=cause, correlation_id=correlation_id)
+        event, state = self._executor.execute(
+            key, command, event_id=event_id, cause=cause, correlation_id=correlation_id
+        )
         assert isinstance(event, LeaseAcquired | LeaseRefreshed)
         return AuthLeaseTransition(event.generation, event.published_at, event.id, event.attempt, state.version)
-
-    def _execute(
-        self,
-        key: LeaseKey,
-        command: Command,
-        *,
-        event_id: str | None = None,
-        cause: str | None = None,
-        correlation_id: str | None = None,
-    ) -> tuple[LeaseEvent, LeaseState]:
-        stamp = Stamp(
-            id=event_id or self._new_id(),
-            at=self.clock(),
-            actor=self.actor,
-            prev="",
-            cause=check_text("cause", cause),
-            correlation_id=check_text("correlation_id", correlation_id),
-        )
-        head = self._heads.known(key)
-        for _ in range(OPTIMISTIC_TRIES):
-            try:
-                event, state, new, digest = self._decided(key, head, command, stamp)
-            except LeaseTransitionError:
-                fresh = self._heads.current(key)
-                if fresh.state.version == head.state.version:
-                    raise
-                head = fresh
-                continue
-            try:
-                self.recorder.append(new)
-            except IntegrityError:
-                head = self._heads.load(key)
-                mine = self._already_recorded(key, new)
-                if mine is not None:
-                    return mine
-                continue
-            self._heads.advance(key, state, digest)
-            return event, state
-        return self._execute_exclusively(key, command, stamp)
-
-    def _execute_exclusively(self, key: LeaseKey, command: Command, stamp: Stamp) -> tuple[LeaseEvent, LeaseState]:
-        base = self._heads.load(key)
-        decided: list[tuple[LeaseEvent, LeaseState, NewEvent, str]] = []
-
-        def build(rows: Sequence[StreamRow]) -> NewEvent:
-            decided.append(self._decided(key, self._heads.extend(str(key), base, rows), command, stamp))
-            return decided[-1][2]
-
-        self.recorder.append_exclusively(str(key), base.state.version, build)
-        event, state, _, digest = decided[-1]
-        self._heads.advance(key, state, digest)
-        return event, state
-
-    def _decided(
-        self, key: LeaseKey, head: Head, command: Command, stamp: Stamp
-    ) -> tuple[LeaseEvent, LeaseState, NewEvent, str]:
-        stream = str(key)
-        event = decide(key, head.state, command, {**stamp, "prev": head.digest})
-        state = evolve(head.state, event, stream)
-        body = self._codec.encode(event)
-        digest = event_digest(self.ledger_id, stream, state.version, event.tag, body)
-        new = NewEvent(stream, state.version, event.tag, body, self._heads.fold_due(state, digest))
-        return event, state, new, digest
-
-    def _already_recorded(self, key: LeaseKey, new: NewEvent) -> tuple[LeaseEvent, LeaseState] | None:
-        # A connection lost at commit leaves open whether the event was stored; its random id tells it from a rival's.
-        rows = self.recorder.rows(new.stream, new.version - 1, new.version)
-        if not rows or rows[0].body != new.body:
-            return None
-        return decode_row(self._codec, new.stream, rows[0]), self._heads.state_at(key, new.version)
 
 
 def _attempt_id(attempt: RefreshAttempt | str | None) -> str | None:

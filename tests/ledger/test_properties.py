@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.errors import LeaseTransitionError, LedgerStorageError
+from ledger.execution import OPTIMISTIC_TRIES
 from ledger.keys import LeaseKey
-from ledger.lease_ledger import OPTIMISTIC_TRIES, LeaseLedger
+from ledger.lease_ledger import LeaseLedger
 from ledger.recorders.base import IntegrityError, LeaseRecorder, NewEvent, StreamRow
 from ledger.recorders.memory import MemoryLeaseRecorder
 from ledger.snapshot import MAX_U64, AuthLeasePhase, AuthLeaseSnapshot

@@ -3,6 +3,7 @@
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from ledger.errors import LedgerStorageError
 from ledger.recorders.base import LeaseRecorder
 from ledger.recorders.filesystem import mounts, refuse_unsafe_file_system
 from ledger.recorders.memory import MemoryLeaseRecorder
@@ -10,14 +11,18 @@ from ledger.recorders.sqlite import SQLiteLeaseRecorder, Synchronous
 
 __all__ = ["open_recorder"]
 
-_EXPECTED = "expected sqlite:///path/to/auth.db, optionally with ?synchronous=normal, or memory://"
+_EXPECTED = (
+    "expected sqlite:///path/to/auth.db, optionally with ?synchronous=normal, postgresql://user@host/database, "
+    "or memory://"
+)
 
 
 def open_recorder(url: str, new_ledger_id: str) -> LeaseRecorder:
     """Open the ledger's log, creating it when it does not exist.
 
     Args:
-        url: ``sqlite:///relative.db``, ``sqlite:////absolute.db`` or ``memory://``.
+        url: ``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``postgresql://user@host/database`` (its options
+            are told in :mod:`ledger.recorders.postgres_address`) or ``memory://``.
         new_ledger_id: The id a newly created ledger gets.
 
     Raises:
@@ -30,6 +35,8 @@ def open_recorder(url: str, new_ledger_id: str) -> LeaseRecorder:
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     if parts.scheme == "memory" or url in ("sqlite://", "sqlite:///:memory:"):
         return MemoryLeaseRecorder(new_ledger_id)
+    if parts.scheme in ("postgresql", "postgres"):
+        return _open_postgres(url, new_ledger_id)
     path = unquote(parts.path)[1:]
     if parts.scheme != "sqlite" or parts.netloc or not path:
         raise ValueError(f"unknown ledger URL {_without_password(url)!r}: {_EXPECTED}")
@@ -45,6 +52,17 @@ def open_recorder(url: str, new_ledger_id: str) -> LeaseRecorder:
         refuse_unsafe_file_system(Path(path).absolute(), mounts())
     mode: Synchronous = "normal" if synchronous == "normal" else "full"
     return SQLiteLeaseRecorder(Path(path), new_ledger_id=new_ledger_id, synchronous=mode)
+
+
+def _open_postgres(url: str, new_ledger_id: str) -> LeaseRecorder:
+    try:
+        from ledger.recorders.postgres import PostgresLeaseRecorder  # noqa: PLC0415  # an extra brings its driver
+        from ledger.recorders.postgres_address import PostgresAddress  # noqa: PLC0415
+    except ImportError as error:
+        raise LedgerStorageError(
+            "a ledger in PostgreSQL needs a driver that is not installed: pip install 'lease-ledger[postgres]'"
+        ) from error
+    return PostgresLeaseRecorder(PostgresAddress.parse(url), new_ledger_id=new_ledger_id)
 
 
 def _without_password(url: str) -> str:

@@ -4,16 +4,21 @@ Every backend is the library's recorder for it (streams, expected versions, noti
 given a lean path: one row in, plain rows out.
 """
 
+import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from eventsourcing.persistence import ApplicationRecorder, IntegrityError
 
 from ledger.recorders.locks import GuardLock
 
-__all__ = ["IntegrityError", "LeaseRecorder", "LogRow", "NewEvent", "StoredFold", "StreamRow"]
+__all__ = ["LOOK_EVERY_S", "IntegrityError", "LeaseRecorder", "LogRow", "NewEvent", "StoredFold", "StreamRow"]
+
+
+LOOK_EVERY_S: Final = 0.01
+"""How long a waiter sleeps between two looks where nothing wakes it."""
 
 
 class StreamRow(NamedTuple):
@@ -120,6 +125,13 @@ class LeaseRecorder(ApplicationRecorder):
     @abstractmethod
     def change_token(self) -> int:
         """A number that differs from an earlier one when anything was committed in between. Cheap."""
+
+    def wait_for_change(self, token: int, timeout_s: float) -> None:
+        """Wait until something was committed after ``token`` was taken (:meth:`change_token`), or the time is over.
+
+        May return early: whoever waits looks again. A backend that hears of others' commits returns at once then.
+        """
+        time.sleep(min(timeout_s, LOOK_EVERY_S))
 
     @abstractmethod
     def stored_fold(self, stream: str, fold: int, upto: int | None = None) -> StoredFold | None:

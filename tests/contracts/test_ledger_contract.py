@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from eventsourcing.persistence import StoredEvent
+from pgserver import fresh_schema
 
 from ledger.codec import EventCodec
 from ledger.errors import LeaseTransitionError, LedgerStorageError, UnknownEventTag
@@ -48,10 +49,17 @@ def _memory(_: Path) -> Backend:
     return Backend(lambda: LeaseLedger(recorder, clock=lambda: next(times), actor="tester"))
 
 
+def _postgres(folder: Path) -> Backend:
+    times = itertools.count(1_000)
+    url = fresh_schema(folder)
+    return Backend(lambda: LeaseLedger.open(url, clock=lambda: next(times), actor="tester"))
+
+
 BACKENDS: dict[str, Callable[[Path], Backend]] = {
     "sqlite full": lambda folder: _sqlite(folder, ""),
     "sqlite normal": lambda folder: _sqlite(folder, "?synchronous=normal"),
     "memory": _memory,
+    "postgres": _postgres,
 }
 
 

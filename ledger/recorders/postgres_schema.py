@@ -1,0 +1,218 @@
+"""The tables of a ledger in PostgreSQL, the triggers that keep it append-only, and the migration that makes them."""
+
+import hashlib
+from typing import Final, LiteralString
+
+from psycopg.sql import SQL, Composed, Identifier, Literal
+
+from ledger.errors import NotALedger
+from ledger.recorders.postgres_address import PostgresAddress
+from ledger.recorders.postgres_connections import LedgerConnection, PostgresConnections
+
+__all__ = ["FORMAT", "create_tables", "identity", "initialise", "schema_defects", "writer_lock"]
+
+FORMAT: Final = 1
+"""The format this version writes. A schema names the lowest format its readers must know."""
+
+WRITER_LOCK: Final = 0x4C4C4544
+"""First half of the advisory lock that all appends take; the second half is the table's oid."""
+
+# The lock comes before the look: each statement of a trigger sees what was committed until then, so what waited for
+# the lock sees the event it waited for. It is given up after the commit is visible, so nobody ever sees a position
+# before a smaller one.
+_NEXT_EVENT: Final = """
+DECLARE
+    last_position bigint;
+    last_version bigint;
+BEGIN
+    PERFORM pg_catalog.pg_advisory_xact_lock({lock}, TG_RELID::int4);
+    SELECT (SELECT max(e.notification_id) FROM {schema}.stored_events e),
+        (SELECT max(e.originator_version) FROM {schema}.stored_events e WHERE e.originator_id = NEW.originator_id)
+        INTO last_position, last_version;
+    IF NEW.originator_version IS DISTINCT FROM coalesce(last_version, 0) + 1 THEN
+        RAISE EXCEPTION 'the ledger is append-only: not the next version of its stream' USING ERRCODE = '23000';
+    END IF;
+    IF NEW.notification_id <> coalesce(last_position, 0) + 1 THEN
+        RAISE EXCEPTION 'the ledger is append-only: not the next position' USING ERRCODE = '23000';
+    END IF;
+    NEW.notification_id := coalesce(last_position, 0) + 1;
+    PERFORM pg_catalog.pg_notify({channel}, '');
+    RETURN NEW;
+END"""
+
+_REFUSE: Final = """
+BEGIN
+    RAISE EXCEPTION 'the ledger is append-only: % of % refused', lower(TG_OP), TG_TABLE_NAME USING ERRCODE = '23001';
+END"""
+
+_TRIGGERS: Final[dict[str, tuple[LiteralString, str]]] = {
+    "stored_events_next": ("BEFORE INSERT ON {schema}.stored_events FOR EACH ROW", "next_event"),
+    "stored_events_keep": (
+        "BEFORE UPDATE OR DELETE OR TRUNCATE ON {schema}.stored_events FOR EACH STATEMENT",
+        "refuse_change",
+    ),
+    "ledger_meta_keep": (
+        "BEFORE UPDATE OR DELETE OR TRUNCATE ON {schema}.ledger_meta FOR EACH STATEMENT",
+        "refuse_change",
+    ),
+}
+
+_TABLES: Final[tuple[LiteralString, ...]] = (
+    """
+    CREATE TABLE {schema}.ledger_meta (
+        only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+        ledger_id text NOT NULL, -- part of every digest
+        format integer NOT NULL, -- format of the version that created the tables
+        lowest_reader integer NOT NULL -- lowest format a reader must know to open them
+    )""",
+    """
+    CREATE TABLE {schema}.stored_events (
+        originator_id text COLLATE "C" NOT NULL, -- the lease key
+        originator_version bigint NOT NULL, -- counts from 1 in each stream, without gaps
+        topic text NOT NULL, -- the event's tag
+        state text NOT NULL, -- JSON, byte for byte as digested
+        notification_id bigint NOT NULL UNIQUE, -- position in the log, from 1 without gaps
+        PRIMARY KEY (originator_id, originator_version)
+    )""",
+    """
+    CREATE TABLE {schema}.stored_folds ( -- an aid to readers; may be emptied at any time
+        stream text COLLATE "C" NOT NULL,
+        version bigint NOT NULL, -- folded up to this event
+        fold integer NOT NULL, -- version of the fold code
+        digest text NOT NULL,
+        state text NOT NULL,
+        PRIMARY KEY (stream, version)
+    )""",
+    # What the storage library's own tools read: it keeps states as bytes.
+    """
+    CREATE VIEW {schema}.stored_events_as_bytes AS
+    SELECT originator_id, originator_version, topic, convert_to(state, 'UTF8') AS state, notification_id
+    FROM {schema}.stored_events""",
+    """
+    CREATE VIEW {schema}.lease_events AS
+    SELECT notification_id AS position, originator_id AS lease_key, originator_version AS version, topic AS tag,
+        (state::json ->> 'at')::numeric AS at_ms, state::json ->> 'actor' AS actor, state::json ->> 'cause' AS cause,
+        state AS body
+    FROM {schema}.stored_events""",
+)
+
+
+def _functions(address: PostgresAddress) -> dict[str, Composed]:
+    names = {"schema": Identifier(address.schema), "channel": Literal(address.channel), "lock": Literal(WRITER_LOCK)}
+    return {"next_event": SQL(_NEXT_EVENT).format(**names), "refuse_change": SQL(_REFUSE).format()}
+
+
+def identity(connection: LedgerConnection, address: PostgresAddress) -> str | None:
+    """The ledger's id; ``None`` when the schema is missing or empty.
+
+    Raises:
+        NotALedger: The schema holds something else, or a ledger that needs a newer version.
+    """
+    relations = "SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace(%s) AND relkind IN ('r', 'p', 'v')"
+    names = {row["relname"] for row in connection.execute(relations, [f'"{address.schema}"'])}
+    if not names & {"ledger_meta", "stored_events", "stored_folds"}:
+        return None
+    query = SQL("SELECT ledger_id, lowest_reader FROM {}.ledger_meta").format(Identifier(address.schema))
+    row = connection.execute(query).fetchone() if "ledger_meta" in names else None
+    if row is None:
+        raise NotALedger(f"{address.shown} holds tables of something else; choose another schema")
+    if row["lowest_reader"] > FORMAT:
+        raise NotALedger(
+            f"{address.shown} was written in a format that needs reader version {row['lowest_reader']}, "
+            f"and this is version {FORMAT}; upgrade lease-ledger"
+        )
+    return str(row["ledger_id"])
+
+
+def create_tables(connection: LedgerConnection, address: PostgresAddress, ledger_id: str) -> str:
+    """Make the schema with its tables unless they are there, within the caller's transaction.
+
+    Many may do so at once: an advisory lock, held until the transaction ends, lets one of them create.
+
+    Returns:
+        The ledger's id: ``ledger_id``, or that of whoever was first.
+
+    Raises:
+        NotALedger: As :func:`identity`.
+    """
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", [_migration_lock(address.schema)])
+    existing = identity(connection, address)
+    if existing is not None:
+        return existing
+    schema = Identifier(address.schema)
+    (there,) = connection.execute("SELECT to_regnamespace(%s) AS oid", [f'"{address.schema}"']).fetchall()
+    if there["oid"] is None:
+        connection.execute(SQL("CREATE SCHEMA {}").format(schema))
+    for statement in _TABLES:
+        connection.execute(SQL(statement).format(schema=schema))
+    _create_guards(connection, address)
+    meta = SQL("INSERT INTO {}.ledger_meta (ledger_id, format, lowest_reader) VALUES (%s, %s, %s)").format(schema)
+    connection.execute(meta, [ledger_id, FORMAT, FORMAT])
+    return ledger_id
+
+
+def _create_guards(connection: LedgerConnection, address: PostgresAddress) -> None:
+    schema = Identifier(address.schema)
+    for name, body in _functions(address).items():
+        create = SQL("CREATE FUNCTION {}.{}() RETURNS trigger LANGUAGE plpgsql AS {}")
+        connection.execute(create.format(schema, Identifier(name), Literal(body.as_string(connection))))
+    for name, (event, function) in _TRIGGERS.items():
+        on = SQL(event).format(schema=schema)
+        create = SQL("CREATE TRIGGER {} {} EXECUTE FUNCTION {}.{}()")
+        connection.execute(create.format(Identifier(name), on, schema, Identifier(function)))
+        # "Always" holds in sessions too that switch ordinary triggers off, as replication does.
+        table = Identifier(address.schema, name.rpartition("_")[0])
+        connection.execute(SQL("ALTER TABLE {} ENABLE ALWAYS TRIGGER {}").format(table, Identifier(name)))
+
+
+def schema_defects(connection: LedgerConnection, address: PostgresAddress) -> list[str]:
+    """What is missing of the guard triggers, one sentence each."""
+    query = """
+        SELECT t.tgname, t.tgenabled, p.prosrc FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+        JOIN pg_proc p ON p.oid = t.tgfoid WHERE c.relnamespace = to_regnamespace(%s)"""
+    found = {row["tgname"]: row for row in connection.execute(query, [f'"{address.schema}"'])}
+    bodies = {name: body.as_string(connection) for name, body in _functions(address).items()}
+    return [
+        f"the guard trigger {name} is missing, altered or switched off: the schema was not append-only"
+        for name, (_, function) in _TRIGGERS.items()
+        if name not in found or (found[name]["tgenabled"], found[name]["prosrc"]) not in (("A", bodies[function]),)
+    ]
+
+
+def initialise(url: str, new_ledger_id: str) -> str:
+    """Make the schema with its tables and guard triggers, once; a second time changes nothing.
+
+    The role that does so owns them. Others who work with the ledger need USAGE on the schema, SELECT on all its
+    tables and views, INSERT on ``stored_events``, and INSERT, UPDATE and DELETE on ``stored_folds``.
+
+    Args:
+        url: The database, as for ``LeaseLedger.open``; ``create=no`` does not apply.
+        new_ledger_id: The id the ledger gets if it is new.
+
+    Returns:
+        The ledger's id.
+
+    Raises:
+        ValueError: The URL is none.
+        NotALedger: The schema holds something else, or a ledger that needs a newer version.
+        LedgerStorageError: The server cannot be reached, or refuses.
+    """
+    address = PostgresAddress.parse(url)
+    connections = PostgresConnections(address)
+    try:
+        with connections.transaction() as connection:
+            return create_tables(connection, address, new_ledger_id)
+    finally:
+        connections.close()
+
+
+def writer_lock(connection: LedgerConnection, address: PostgresAddress) -> tuple[int, int]:
+    """The advisory lock that every append takes, for who must decide while no other can append."""
+    query = "SELECT %s::regclass::oid::int4 AS oid"
+    (row,) = connection.execute(query, [f'"{address.schema}".stored_events']).fetchall()
+    return WRITER_LOCK, int(row["oid"])
+
+
+def _migration_lock(schema: str) -> int:
+    digest = hashlib.sha256(b"lease-ledger init " + schema.encode()).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)

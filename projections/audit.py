@@ -8,12 +8,14 @@ from typing import Self
 
 from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
+from ledger.stores.base import TokenStore
 from ledger.verification import MOST_FINDINGS, Checkpoint, Verification
 from projections.audit_checkpoint import read_checkpoint
 from projections.audit_file import AuditFile, beside
 from projections.catch_up import Progress, catch_up, rebuild
 from projections.history import HistoryEntry, select_history
 from projections.leases import CurrentLease, select_leases
+from projections.stale_markers import StoredToken, find_stale_markers
 from projections.witness import audit_findings
 
 __all__ = ["AuditLog"]
@@ -87,6 +89,19 @@ class AuditLog:
         """Every lease as it is now, sorted by key; raises as :meth:`history`."""
         with self._current().reading() as db:
             return select_leases(db)
+
+    def stale_markers(self, store: TokenStore) -> list[StoredToken]:
+        """Class every stored token by its marker's event, and name the leases whose tokens are missing.
+
+        Nothing is changed by looking. Tokens saved without a marker (API keys and the like) are ``unmarked``.
+
+        Raises:
+            TokenStoreError: The store could not be asked.
+
+        Raises further as :meth:`history`.
+        """
+        holding = [LeaseKey.parse(lease.key) for lease in self.leases() if lease.credential_present]
+        return find_stale_markers(self.ledger, store, holding)
 
     def catch_up(self, progress: Progress | None = None) -> int:
         """Take in everything recorded so far, as each question does first, and return the last position.

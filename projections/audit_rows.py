@@ -19,32 +19,28 @@ from ledger.events import (
 )
 from ledger.keys import LeaseKey
 from ledger.recorders.base import LogRow
+from ledger.snapshot import AuthLeasePhase
 from ledger.state import LeaseState
 from projections.wide_integers import GREATEST, to_column
 
-__all__ = ["EVENT_COLUMNS", "LEASE_COLUMNS", "LastEvent", "event_row", "lease_row", "summary_of"]
+__all__ = ["EVENT_COLUMNS", "EVENT_KINDS", "LEASE_COLUMNS", "LastEvent", "event_row", "lease_row"]
 
 Row = tuple[Any, ...]
 
 
-class _Details(NamedTuple):
-    """What only some kinds of event carry, and the event in words."""
+class EventKind(NamedTuple):
+    """What one kind of event carries beyond what all do.
 
-    summary: str
-    attempt: str | None = None
-    recovered: bool | None = None
-    permanent: bool | None = None
-    abandoned: bool | None = None
-    error: str | None = None
-    status: int | str | None = None
-    retry_after: float | None = None
-    reason: str | None = None
-    refreshed_at: int | str | None = None
-    duration_ms: int | str | None = None
-    holder: str | None = None
-    fingerprint: str | None = None
-    compensates: int | str | None = None
-    captured_at_version: int | str | None = None
+    Rows have a column for whatever any kind carries, most of them empty in any one row. Python's SQLite module takes
+    longer to bind a null than a text, so each kind names the columns it fills.
+
+    Attributes:
+        columns: The columns it fills.
+        values: Their values.
+    """
+
+    columns: tuple[str, ...]
+    values: Callable[[Any], Row]
 
 
 class LastEvent(NamedTuple):
@@ -76,9 +72,8 @@ EVENT_COLUMNS: Final = (
     "credential_present",
     "published_at",
     "published_by",
-    *_Details._fields,
 )
-"""What :func:`event_row` gives, in its order."""
+"""The columns that every event fills."""
 
 LEASE_COLUMNS: Final = (
     "key",
@@ -103,9 +98,12 @@ LEASE_COLUMNS: Final = (
 
 _encode_state = msgspec.json.Encoder().encode
 
+# SQLite's module binds plain texts and integers far faster than their subclasses.
+_PHASES: Final[Mapping[str | None, str | None]] = {None: None, **{phase: phase.value for phase in AuthLeasePhase}}
+
 
 def event_row(row: LogRow, key: LeaseKey, event: LeaseEvent, state: LeaseState, digest: str) -> Row:
-    """The row of one event.
+    """The values of one event's row: of ``EVENT_COLUMNS``, then of the columns of its kind in ``EVENT_KINDS``.
 
     Args:
         row: The event as stored.
@@ -115,9 +113,8 @@ def event_row(row: LogRow, key: LeaseKey, event: LeaseEvent, state: LeaseState, 
         digest: Its digest.
     """
     position, stream, version, tag, _ = row
-    numbers = (event.at, state.generation, state.expires_at or 0, state.published_at or 0)
     # Nearly always so, and one look at all four is far cheaper than four calls.
-    all_fit = max(numbers) <= GREATEST and event.at >= 0
+    fit = event.at >= 0 and max(event.at, state.generation, state.expires_at or 0, state.published_at or 0) <= GREATEST
     return (
         position,
         stream,
@@ -128,17 +125,17 @@ def event_row(row: LogRow, key: LeaseKey, event: LeaseEvent, state: LeaseState, 
         tag,
         digest,
         event.id,
-        event.at if all_fit else to_column(event.at),
+        event.at if fit else to_column(event.at),
         event.actor,
         event.cause,
         event.correlation_id,
-        state.phase,
-        state.generation if all_fit else to_column(state.generation),
-        state.expires_at if all_fit else to_column(state.expires_at),
-        state.credential_present,
-        state.published_at if all_fit else to_column(state.published_at),
+        _PHASES[state.phase],
+        state.generation if fit else to_column(state.generation),
+        state.expires_at if fit else to_column(state.expires_at),
+        1 if state.credential_present else 0,
+        state.published_at if fit else to_column(state.published_at),
         state.published_by,
-        *_DETAILS[type(event)](event),
+        *EVENT_KINDS[type(event)].values(event),
     )
 
 
@@ -149,10 +146,10 @@ def lease_row(stream: str, key: LeaseKey, state: LeaseState, last: LastEvent) ->
         key.realm,
         key.binding,
         key.profile,
-        state.phase,
+        _PHASES[state.phase],
         to_column(state.generation),
         to_column(state.expires_at),
-        state.credential_present,
+        1 if state.credential_present else 0,
         to_column(state.published_at),
         state.published_by,
         None if state.attempt is None else state.attempt.id,
@@ -165,42 +162,33 @@ def lease_row(stream: str, key: LeaseKey, state: LeaseState, last: LastEvent) ->
     )
 
 
-def summary_of(event: LeaseEvent) -> str:
-    """The event in one line of words."""
-    return _DETAILS[type(event)](event).summary
-
-
-def _acquired(event: LeaseAcquired) -> _Details:
+def _acquired(event: LeaseAcquired) -> Row:
     if event.attempt is None:
-        return _Details(f"logged in: generation {event.generation}")
-    return _Details(f"late response of a superseded refresh: generation {event.generation}", event.attempt)
+        return f"logged in: generation {event.generation}", None, event.store
+    return f"late response of a superseded refresh: generation {event.generation}", event.attempt, event.store
 
 
-def _expiring(event: LeaseExpiring) -> _Details:
-    return _Details("about to expire")
+def _expiring(event: LeaseExpiring) -> Row:
+    return ("about to expire",)
 
 
-def _refresh_started(event: LeaseRefreshStarted) -> _Details:
-    return _Details(
+def _refresh_started(event: LeaseRefreshStarted) -> Row:
+    return (
         f"refresh started, may take {event.duration_ms / 1000:g} s",
         event.attempt,
-        duration_ms=to_column(event.duration_ms),
-        holder=f"{event.holder.host} pid {event.holder.pid}",
-        fingerprint=event.fingerprint,
+        to_column(event.duration_ms),
+        f"{event.holder.host} pid {event.holder.pid}",
+        event.fingerprint,
     )
 
 
-def _refreshed(event: LeaseRefreshed) -> _Details:
+def _refreshed(event: LeaseRefreshed) -> Row:
     how = ", recovered after a crash" if event.recovered else ""
-    return _Details(
-        f"refreshed: generation {event.generation}{how}",
-        event.attempt,
-        event.recovered,
-        refreshed_at=to_column(event.refreshed_at),
-    )
+    recovered = 1 if event.recovered else 0
+    return f"refreshed: generation {event.generation}{how}", event.attempt, to_column(event.refreshed_at), recovered
 
 
-def _refresh_failed(event: LeaseRefreshFailed) -> _Details:
+def _refresh_failed(event: LeaseRefreshFailed) -> Row:
     if event.abandoned:
         what = "refresh abandoned by its holder"
     elif event.permanent:
@@ -209,54 +197,53 @@ def _refresh_failed(event: LeaseRefreshFailed) -> _Details:
         what = "refresh failed, may be tried again"
     status = None if event.status is None else f"HTTP {event.status}"
     why = ", ".join(part for part in (event.error, status) if part)
-    return _Details(
+    return (
         f"{what}: {why}" if why else what,
         event.attempt,
-        None,
-        event.permanent,
-        event.abandoned,
+        1 if event.permanent else 0,
+        1 if event.abandoned else 0,
         event.error,
         to_column(event.status),
         event.retry_after,
     )
 
 
-def _reauth_required(event: LeaseReauthRequired) -> _Details:
+def _reauth_required(event: LeaseReauthRequired) -> Row:
     what = "a person has to log in again"
-    return _Details(f"{what}: {event.reason}" if event.reason else what, reason=event.reason)
+    return (f"{what}: {event.reason}" if event.reason else what), event.reason
 
 
-def _released(event: LeaseReleased) -> _Details:
-    return _Details("logged out: lease released")
+def _released(event: LeaseReleased) -> Row:
+    return ("logged out: lease released",)
 
 
-def _credential_released(event: LeaseCredentialReleased) -> _Details:
-    return _Details("credential released")
+def _credential_released(event: LeaseCredentialReleased) -> Row:
+    return ("credential released",)
 
 
-def _restored(event: LeaseRestored) -> _Details:
+def _restored(event: LeaseRestored) -> Row:
     lease = event.snapshot
-    if lease.phase is None:
-        what = f"restored: no lease, generation {lease.generation}"
-    else:
-        what = f"restored: {lease.phase}, generation {lease.generation}"
+    what = f"restored: {lease.phase or 'no lease'}, generation {lease.generation}"
     undone = "" if event.compensates is None else f", undoing event {event.compensates}"
-    return _Details(
+    return (
         what + undone,
         None if event.attempt is None else event.attempt.id,
-        compensates=to_column(event.compensates),
-        captured_at_version=to_column(event.captured_at_version),
+        to_column(event.compensates),
+        to_column(event.captured_at_version),
     )
 
 
-_DETAILS: Final[Mapping[type[LeaseEvent], Callable[[Any], _Details]]] = {
-    LeaseAcquired: _acquired,
-    LeaseExpiring: _expiring,
-    LeaseRefreshStarted: _refresh_started,
-    LeaseRefreshed: _refreshed,
-    LeaseRefreshFailed: _refresh_failed,
-    LeaseReauthRequired: _reauth_required,
-    LeaseReleased: _released,
-    LeaseCredentialReleased: _credential_released,
-    LeaseRestored: _restored,
+EVENT_KINDS: Final[Mapping[type[LeaseEvent], EventKind]] = {
+    LeaseAcquired: EventKind(("summary", "attempt", "store"), _acquired),
+    LeaseExpiring: EventKind(("summary",), _expiring),
+    LeaseRefreshStarted: EventKind(("summary", "attempt", "duration_ms", "holder", "fingerprint"), _refresh_started),
+    LeaseRefreshed: EventKind(("summary", "attempt", "refreshed_at", "recovered"), _refreshed),
+    LeaseRefreshFailed: EventKind(
+        ("summary", "attempt", "permanent", "abandoned", "error", "status", "retry_after"), _refresh_failed
+    ),
+    LeaseReauthRequired: EventKind(("summary", "reason"), _reauth_required),
+    LeaseReleased: EventKind(("summary",), _released),
+    LeaseCredentialReleased: EventKind(("summary",), _credential_released),
+    LeaseRestored: EventKind(("summary", "attempt", "compensates", "captured_at_version"), _restored),
 }
+"""Every kind of event there is."""

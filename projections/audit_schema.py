@@ -63,6 +63,7 @@ CREATE TABLE {{table}} ( -- one row per event, in the order they were recorded
     published_at, -- of the credential in force after the event, epoch milliseconds
     published_by TEXT, -- id of the event that published it
     attempt TEXT, -- the refresh attempt the event is about
+    store TEXT, -- acquired: digest of the place the tokens were to be saved in
     recovered INTEGER, -- refreshed: recorded after a crash, from the stored tokens
     permanent INTEGER, -- refresh_failed: only a person can go on
     abandoned INTEGER, -- refresh_failed: its holder was gone or silent

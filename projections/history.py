@@ -37,6 +37,7 @@ class HistoryEntry(msgspec.Struct, frozen=True, omit_defaults=True):
         cause: Why, in the caller's words.
         correlation_id: What the caller files it under.
         attempt: The refresh attempt the event is about.
+        store: Digest of the place that a login's tokens were to be saved in.
         recovered: A refresh that was recorded after a crash, from the stored tokens.
         permanent: A refresh failure after which only a person can go on.
         abandoned: A refresh whose holder was gone or silent.
@@ -72,6 +73,7 @@ class HistoryEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     cause: str | None = None
     correlation_id: str | None = None
     attempt: str | None = None
+    store: str | None = None
     recovered: bool | None = None
     permanent: bool | None = None
     abandoned: bool | None = None

@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from ledger.chain import event_digest, roll
-from ledger.codec import EventCodec
+from ledger.codec import UNREADABLE, EventCodec
 from ledger.errors import CorruptHistory
 from ledger.events import LeaseEvent
 from ledger.heads import decode_row
@@ -21,18 +21,14 @@ KEPT_LEASES: Final = 20_000
 """Leases held in memory between pages; one is about a kilobyte."""
 
 
-class _Lease:
-    """A lease while its events go by."""
+class _Lease(msgspec.Struct, gc=False):
+    """A lease while its events go by: its state, and the last event with its position and stored tag."""
 
-    __slots__ = ("event", "key", "position", "state", "tag")
-
-    event: LeaseEvent
-    position: int
-    tag: str
-
-    def __init__(self, key: LeaseKey, state: LeaseState) -> None:
-        self.key = key
-        self.state = state
+    key: LeaseKey
+    state: LeaseState
+    position: int = 0
+    tag: str = ""
+    event: LeaseEvent | None = None
 
 
 class LogFold:
@@ -63,8 +59,8 @@ class LogFold:
         self._leases: dict[str, _Lease] = {}
         self._changed: dict[str, _Lease] = {}
 
-    def event_rows(self, page: Sequence[LogRow]) -> Iterator[tuple[Any, ...]]:
-        """The row of each event of the page; with each one asked for, the fold has taken in all before it.
+    def event_rows(self, page: Sequence[LogRow]) -> Iterator[tuple[type[LeaseEvent], tuple[Any, ...]]]:
+        """Kind and row of each event of the page; with each one asked for, the fold has taken in all before it.
 
         Raises:
             CorruptHistory: An event does not follow from those before it, or cannot be read.
@@ -76,7 +72,7 @@ class LogFold:
             lease = leases.get(stream) or self._load(stream, version)
             try:
                 event = decoders[tag](body)
-            except (KeyError, msgspec.MsgspecError):
+            except (KeyError, *UNREADABLE):
                 # The slow way knows retired tags, and says what is wrong.
                 event = decode_row(self._codec, stream, StreamRow(position, version, tag, body))
             state = lease.state
@@ -84,7 +80,7 @@ class LogFold:
                 raise _gap(LogRow._make(stored), self.position, state.version)
             state = evolve(state, event, stream)
             digest = event_digest(self.ledger_id, stream, version, tag, body)
-            yield event_row(stored, lease.key, event, state, digest)
+            yield type(event), event_row(stored, lease.key, event, state, digest)
             lease.state, lease.position, lease.tag, lease.event = state, position, tag, event
             changed[stream] = lease
             self.position, self.last_digest = position, digest
@@ -98,6 +94,7 @@ class LogFold:
     def lease_rows(self) -> Iterator[tuple[Any, ...]]:
         """The row of each lease that changed since this was last asked."""
         for stream, lease in self._changed.items():
+            assert lease.event is not None
             last = LastEvent(lease.position, lease.tag, lease.event.actor, lease.event.at)
             yield lease_row(stream, lease.key, lease.state, last)
         self._changed.clear()
@@ -107,8 +104,9 @@ class LogFold:
     def _load(self, stream: str, version: int) -> _Lease:
         try:
             key = LeaseKey.parse(stream)
-        except IdentityError as error:
-            raise CorruptHistory(stream, version, str(error)) from error
+        except (IdentityError, AttributeError) as error:
+            # SQLite keeps any type in any column, so a row that went around the ledger may have no text here.
+            raise CorruptHistory(str(stream), version, f"it names no lease ({error})") from error
         lease = self._leases[stream] = _Lease(key, self._stored_state(stream) or EMPTY_STATE)
         return lease
 

@@ -10,7 +10,7 @@ from ledger.errors import CorruptHistory, UnknownEventTag
 from ledger.recorders.base import LogRow
 from ledger.state import LeaseState
 from projections.audit_checkpoint import AuditCheckpoint
-from projections.audit_rows import EVENT_COLUMNS, LEASE_COLUMNS
+from projections.audit_rows import EVENT_COLUMNS, EVENT_KINDS, LEASE_COLUMNS
 from projections.log_fold import KEPT_LEASES, LogFold
 
 __all__ = ["BATCH", "PAGE", "ReadModel"]
@@ -27,7 +27,7 @@ _decode_state = msgspec.json.Decoder(LeaseState).decode
 class ReadModel:
     """An events table and a leases table, and the fold that fills them.
 
-    Rows go in by ``executemany`` rather than one dictionary each, which is four times quicker.
+    Rows go in as plain tuples: as dictionaries, by sqlite-utils' own insert, they take several times as long.
 
     Args:
         db: The open audit file.
@@ -39,7 +39,9 @@ class ReadModel:
     def __init__(self, db: Database, events: str, leases: str, start: AuditCheckpoint) -> None:
         self._connection = db.conn
         self._find = f"SELECT state FROM {leases} WHERE key = ?"  # noqa: S608  # our own table names only
-        self._insert_event = _insert("INSERT", events, EVENT_COLUMNS)
+        self._insert_event = {
+            kind: _insert("INSERT", events, (*EVENT_COLUMNS, *carries.columns)) for kind, carries in EVENT_KINDS.items()
+        }
         self._replace_lease = _insert("INSERT OR REPLACE", leases, LEASE_COLUMNS)
         self._is_empty = start.position == 0
         self._fold = LogFold(start.ledger_id, start.position, start.digest, start.last_digest, self._stored_state)
@@ -56,8 +58,10 @@ class ReadModel:
         Call :meth:`settle` before anybody reads the tables.
         """
         error: CorruptHistory | UnknownEventTag | None = None
+        execute, statements = self._connection.cursor().execute, self._insert_event
         try:
-            self._connection.executemany(self._insert_event, self._fold.event_rows(page))
+            for kind, row in self._fold.event_rows(page):
+                execute(statements[kind], row)
         except (CorruptHistory, UnknownEventTag) as stopped:
             error = stopped
         if self._fold.unwritten > KEPT_LEASES:

@@ -11,9 +11,10 @@ from sqlite_utils import Database
 
 from ledger.chain import EMPTY_ROLL, event_digest, roll
 from ledger.recorders.base import LeaseRecorder
-from ledger.verification import Finding, log_pages
+from ledger.verification import Finding
 from projections.audit_checkpoint import read_checkpoint
 from projections.audit_schema import EVENTS, SET_ASIDE
+from projections.read_model import PAGE
 
 __all__ = ["audit_findings"]
 
@@ -92,9 +93,15 @@ def _seen_events(db: Database, witness: _Witness) -> Iterator[_Seen]:
 
 
 def _held_events(recorder: LeaseRecorder) -> Iterator[_Seen]:
-    for row in log_pages(recorder):
-        digest = event_digest(recorder.ledger_id, row.stream, row.version, row.tag, row.body)
-        yield _Seen(row.position, row.stream, row.version, digest)
+    position = 0
+    while page := recorder.log(position, PAGE):
+        for position, stream, version, tag, body in page:
+            try:
+                digest = event_digest(recorder.ledger_id, stream, version, tag, body)
+            except (AttributeError, TypeError):
+                # A row that went around the ledger may hold anything; no event has such columns.
+                digest = ""
+            yield _Seen(position, stream, version, digest)
 
 
 class _Reader:

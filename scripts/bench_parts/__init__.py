@@ -1,0 +1,1 @@
+"""The measurements behind ``scripts/bench``; run them with ``python -m bench_parts``."""

@@ -27,6 +27,7 @@ from ledger.holder import is_provably_gone
 from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
 from ledger.login import login, logout
+from ledger.recovery import recover
 from ledger.refresh import FreshRequest, fresh_tokens, usable_now
 from ledger.refresh_errors import ReauthRequired, RefreshError
 from ledger.snapshot import AuthLeaseTransition
@@ -130,6 +131,11 @@ class Credentials:
         tokens = await _run(protocol, self.ledger)
         if tokens is not None:
             await _tell(revoke or self._revoke, tokens)
+
+    async def recover(self, key: LeaseKey) -> None:
+        """See :meth:`ledger.Credentials.recover`. Once begun it runs to its end, even when cancelled."""
+        protocol: Protocol[None] = guarded(key, lambda: recover(self.ledger, self.store, key, is_gone=self._is_gone))
+        await _run(protocol, self.ledger)
 
     async def status(self, key: LeaseKey) -> PublishedAuthStatus:
         """See :meth:`ledger.Credentials.status`."""

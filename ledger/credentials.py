@@ -12,6 +12,7 @@ from ledger.holder import is_provably_gone
 from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
 from ledger.login import login, logout
+from ledger.recovery import recover
 from ledger.refresh import FreshRequest, fresh_tokens
 from ledger.snapshot import AuthLeaseTransition
 from ledger.status import PublishedAuthStatus, project_published_auth_status
@@ -154,6 +155,17 @@ class Credentials:
             # The person is logged out here already; a server that cannot be told must not make it look otherwise.
             with contextlib.suppress(Exception):
                 tell(tokens)
+
+    def recover(self, key: LeaseKey) -> None:
+        """Finish what a crash left on the lease, as the next use of it would; nothing, when nothing was left.
+
+        Raises:
+            GuardTimeout: Another login, logout or recovery held the lease's guard all the time.
+            TokenStoreError: The store could not be read or written.
+            LedgerStorageError: The ledger could not be read or written.
+        """
+        protocol: Protocol[None] = guarded(key, lambda: recover(self.ledger, self.store, key, is_gone=self._is_gone))
+        run_protocol(protocol, self.ledger)
 
     def status(self, key: LeaseKey) -> PublishedAuthStatus:
         """The lease's status by the ledger, with the stored tokens passed through. Changes nothing.

@@ -3,12 +3,13 @@
 Runs under the login guard: whoever is between a save and its event holds it, so what is seen here is final.
 """
 
+from collections.abc import Callable
 from hashlib import sha256
 
 from ledger.commands import Publication
 from ledger.effects import Protocol, Step
 from ledger.errors import LeaseTransitionError
-from ledger.events import LeaseAcquired
+from ledger.events import Holder, LeaseAcquired
 from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
 from ledger.marker import (
@@ -17,13 +18,12 @@ from ledger.marker import (
     tokens_lifecycle_publication,
 )
 from ledger.provenance import Provenance, TokenClass, provenance_of
-from ledger.reading import RecordedEvent
 from ledger.snapshot import AuthLeaseSnapshot, AuthLeaseTransition
 from ledger.state import LeaseState, snapshot_of
 from ledger.stores.base import TokenStore
 from ledger.tokens import PersistedTokens, persisted_token_expires_at_epoch_secs
 
-__all__ = ["marked_for", "place_digest", "recover"]
+__all__ = ["abandon", "login_never_saved", "marked_for", "place_digest", "recover"]
 
 
 def marked_for(publication: Publication, attempt: str | None, tokens: PersistedTokens) -> PersistedTokens:
@@ -38,7 +38,30 @@ def place_digest(store: TokenStore) -> str | None:
     return None if location is None else sha256(location.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-def recover(ledger: LeaseLedger, store: TokenStore, key: LeaseKey) -> Protocol[None]:
+def login_never_saved(ledger: LeaseLedger, store: TokenStore, key: LeaseKey, state: LeaseState) -> bool:
+    """Whether the lease's latest event is a login whose tokens were to be saved in just this store.
+
+    For a caller who has found that the store does not hold them.
+    """
+    place = place_digest(store)
+    if place is None or state.published_by is None:
+        return False
+    login = ledger.find(key, state.published_by)
+    return (
+        login is not None
+        and login.version == state.version
+        and isinstance(login.event, LeaseAcquired)
+        and login.event.store == place
+    )
+
+
+def recover(
+    ledger: LeaseLedger,
+    store: TokenStore,
+    key: LeaseKey,
+    *,
+    is_gone: Callable[[Holder], bool] | None = None,
+) -> Protocol[None]:
     """Finish what a crash left on one lease. Does nothing when nothing was left.
 
     * Tokens saved by the open attempt but not recorded: recorded as refreshed, with the marker's event id.
@@ -46,7 +69,29 @@ def recover(ledger: LeaseLedger, store: TokenStore, key: LeaseKey) -> Protocol[N
       live ones, and recorded as an acquire.
     * Tokens whose publication was released here: cleared.
     * A login recorded but never saved: undone by a restore event, so that the tokens it was to replace count again.
+    * An attempt whose holder is gone, where ``is_gone`` can tell: recorded as abandoned.
     """
+    yield from _finish_tokens(ledger, store, key)
+    state: LeaseState = yield Step(lambda: ledger.state(key))
+    attempt = state.attempt
+    if is_gone is not None and attempt is not None and is_gone(attempt.holder):
+        yield from abandon(ledger, key, state, "its holder is gone")
+
+
+def abandon(ledger: LeaseLedger, key: LeaseKey, state: LeaseState, cause: str) -> Protocol[None]:
+    """Record that the attempt open in ``state`` was abandoned, unless anything came after that state."""
+    attempt = None if state.attempt is None else state.attempt.id
+    try:
+        yield Step(
+            lambda: ledger.refresh_failed(
+                key, False, attempt=attempt, abandoned=True, at_version=state.version, cause=cause
+            )
+        )
+    except LeaseTransitionError:
+        return
+
+
+def _finish_tokens(ledger: LeaseLedger, store: TokenStore, key: LeaseKey) -> Protocol[None]:
     state: LeaseState = yield Step(lambda: ledger.state(key))
     tokens: PersistedTokens | None = yield Step(lambda: store.load(key))
     if tokens is None:
@@ -65,18 +110,12 @@ def recover(ledger: LeaseLedger, store: TokenStore, key: LeaseKey) -> Protocol[N
 def _undo_unsaved_login(
     ledger: LeaseLedger, store: TokenStore, key: LeaseKey, state: LeaseState, stored: PersistedTokens | None
 ) -> Protocol[None]:
-    """Undo the login in force if its tokens were to be saved in just this store and are not there.
+    """Undo the login in force if its tokens were to be saved in just this store; they are not there.
 
     Under the guard nobody is between a login's event and its save, so they will never be.
     """
-    place = place_digest(store)
-    if place is None or state.published_by is None:
-        return
-    login_id = state.published_by
-    login: RecordedEvent | None = yield Step(lambda: ledger.find(key, login_id))
-    if login is None or login.version != state.version:
-        return
-    if not isinstance(login.event, LeaseAcquired) or login.event.store != place:
+    unsaved: bool = yield Step(lambda: login_never_saved(ledger, store, key, state))
+    if not unsaved:
         return
     before: LeaseState = yield Step(lambda: ledger.state(key, state.version - 1))
     still_stored = stored is not None and before.published_by in (marker_event(stored), None)

@@ -21,7 +21,7 @@ from ledger.lease_ledger import LeaseLedger
 from ledger.marker import marker_event
 from ledger.provenance import Provenance, TokenClass, provenance_of
 from ledger.publishing import Saved, save_and_record
-from ledger.recovery import recover
+from ledger.recovery import abandon, recover
 from ledger.refresh_errors import LedgerBehindStore, ReauthRequired, RefreshError, RefreshTimedOut, TokensElsewhere
 from ledger.snapshot import AuthLeasePhase
 from ledger.state import LastFailure, LeaseState
@@ -202,20 +202,7 @@ class _Fresh:
     def _take_over(self, state: LeaseState) -> Protocol[None]:
         # Tokens it saved before it fell silent are finished instead of thrown away.
         yield Guarded(self.key, lambda: recover(self.ledger, self.store, self.key))
-        attempt = None if state.attempt is None else state.attempt.id
-        try:
-            yield Step(
-                lambda: self.ledger.refresh_failed(
-                    self.key,
-                    False,
-                    attempt=attempt,
-                    abandoned=True,
-                    at_version=state.version,
-                    cause="its holder is gone or its time is over",
-                )
-            )
-        except LeaseTransitionError:
-            return
+        yield from abandon(self.ledger, self.key, state, "its holder is gone or its time is over")
 
     def _failure_to_share(self, state: LeaseState) -> RefreshError | None:
         """The failure of the attempt we waited for, or the one after which the server wants to be left alone."""

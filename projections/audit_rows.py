@@ -50,6 +50,7 @@ class LastEvent(NamedTuple):
     tag: str
     actor: str
     at_ms: int
+    running_at_ms: int
 
 
 EVENT_COLUMNS: Final = (
@@ -63,6 +64,7 @@ EVENT_COLUMNS: Final = (
     "digest",
     "event_id",
     "at_ms",
+    "running_at_ms",
     "actor",
     "cause",
     "correlation_id",
@@ -92,6 +94,7 @@ LEASE_COLUMNS: Final = (
     "tag",
     "actor",
     "at_ms",
+    "running_at_ms",
     "state",
 )
 """What :func:`lease_row` gives, in its order."""
@@ -102,7 +105,7 @@ _encode_state = msgspec.json.Encoder().encode
 _PHASES: Final[Mapping[str | None, str | None]] = {None: None, **{phase: phase.value for phase in AuthLeasePhase}}
 
 
-def event_row(row: LogRow, key: LeaseKey, event: LeaseEvent, state: LeaseState, digest: str) -> Row:
+def event_row(row: LogRow, key: LeaseKey, event: LeaseEvent, state: LeaseState, digest: str, running_at_ms: int) -> Row:
     """The values of one event's row: of ``EVENT_COLUMNS``, then of the columns of its kind in ``EVENT_KINDS``.
 
     Args:
@@ -111,10 +114,14 @@ def event_row(row: LogRow, key: LeaseKey, event: LeaseEvent, state: LeaseState, 
         event: The event.
         state: The lease after it.
         digest: Its digest.
+        running_at_ms: The greatest time of the lease's events up to it, epoch milliseconds.
     """
     position, stream, version, tag, _ = row
     # Nearly always so, and one look at all four is far cheaper than four calls.
-    fit = event.at >= 0 and max(event.at, state.generation, state.expires_at or 0, state.published_at or 0) <= GREATEST
+    fit = (
+        event.at >= 0
+        and max(running_at_ms, state.generation, state.expires_at or 0, state.published_at or 0) <= GREATEST
+    )
     return (
         position,
         stream,
@@ -126,6 +133,7 @@ def event_row(row: LogRow, key: LeaseKey, event: LeaseEvent, state: LeaseState, 
         digest,
         event.id,
         event.at if fit else to_column(event.at),
+        running_at_ms if fit else to_column(running_at_ms),
         event.actor,
         event.cause,
         event.correlation_id,
@@ -158,6 +166,7 @@ def lease_row(stream: str, key: LeaseKey, state: LeaseState, last: LastEvent) ->
         last.tag,
         last.actor,
         to_column(last.at_ms),
+        to_column(last.running_at_ms),
         _encode_state(state).decode(),
     )
 

@@ -27,7 +27,7 @@ __all__ = [
     "drop_indexes",
 ]
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 """Raised whenever the rows made from the same events change: a file of another version is rebuilt."""
 
 APPLICATION_ID: Final = 0x4C4C4155
@@ -81,11 +81,17 @@ CREATE TABLE {{table}} ( -- one row per event, in the order they were recorded
     binding TEXT NOT NULL,
     profile TEXT,
     at_ms NOT NULL, -- epoch milliseconds on the writer's clock; advisory
+    running_at_ms NOT NULL, -- the greatest at_ms of the lease up to here; beyond at_ms where a clock went back
     event_id TEXT NOT NULL,
     digest TEXT NOT NULL -- SHA-256 over the event as the ledger stores it
 )"""
 
-_INDEX: Final = "events_by_lease"
+_INDEXES: Final = {
+    "events_by_lease": f"CREATE UNIQUE INDEX events_by_lease ON {EVENTS} (key, version)",
+    # Within a lease both order by version, so the event in force at a time is one seek away.
+    "events_by_moment": f"CREATE INDEX events_by_moment ON {EVENTS} (key, running_at_ms)",
+    "events_set_back": f"CREATE INDEX events_set_back ON {EVENTS} (key, version) WHERE at_ms < running_at_ms",
+}
 
 _LEASES_SQL: Final = f"""
 CREATE TABLE {{table}} ( -- every key that ever had an event, as it is now
@@ -107,6 +113,7 @@ CREATE TABLE {{table}} ( -- every key that ever had an event, as it is now
     binding TEXT NOT NULL,
     profile TEXT,
     at_ms NOT NULL, -- of its last event, epoch milliseconds
+    running_at_ms NOT NULL, -- the greatest at_ms of its events
     state TEXT NOT NULL -- the whole fold as JSON, from which the next catch-up goes on
 ) WITHOUT ROWID"""
 
@@ -152,9 +159,11 @@ def create_read_model(db: Database, events: str, leases: str) -> None:
 
 def create_indexes(db: Database) -> None:
     """Index the tables in use. Much cheaper over a full table than kept up while it is filled."""
-    db.execute(f"CREATE UNIQUE INDEX {_INDEX} ON {EVENTS} (key, version)")
+    for statement in _INDEXES.values():
+        db.execute(statement)
 
 
 def drop_indexes(db: Database) -> None:
     """Free the names of the indexes, for the tables that come into use."""
-    db.execute(f"DROP INDEX IF EXISTS {_INDEX}")
+    for name in _INDEXES:
+        db.execute(f"DROP INDEX IF EXISTS {name}")

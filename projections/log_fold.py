@@ -22,10 +22,11 @@ KEPT_LEASES: Final = 20_000
 
 
 class _Lease(msgspec.Struct, gc=False):
-    """A lease while its events go by: its state, and the last event with its position and stored tag."""
+    """A lease while its events go by: its state, the greatest time so far, and the last event with its place."""
 
     key: LeaseKey
     state: LeaseState
+    running_at_ms: int
     position: int = 0
     tag: str = ""
     event: LeaseEvent | None = None
@@ -39,7 +40,8 @@ class LogFold:
         position: The last position already folded.
         rolling: Rolling digest up to there.
         last_digest: Digest of the event there.
-        stored_state: Finds the state of a stream as of ``position``; ``None`` for a stream without events.
+        stored_state: Finds the state of a stream as of ``position`` and the greatest time of its events; ``None`` for
+            a stream without events.
     """
 
     def __init__(
@@ -48,7 +50,7 @@ class LogFold:
         position: int,
         rolling: str,
         last_digest: str,
-        stored_state: Callable[[str], LeaseState | None],
+        stored_state: Callable[[str], tuple[LeaseState, int] | None],
     ) -> None:
         self.ledger_id = ledger_id
         self.position = position
@@ -80,7 +82,9 @@ class LogFold:
                 raise _gap(LogRow._make(stored), self.position, state.version)
             state = evolve(state, event, stream)
             digest = event_digest(self.ledger_id, stream, version, tag, body)
-            yield type(event), event_row(stored, lease.key, event, state, digest)
+            if event.at > lease.running_at_ms or version == 1:
+                lease.running_at_ms = event.at
+            yield type(event), event_row(stored, lease.key, event, state, digest, lease.running_at_ms)
             lease.state, lease.position, lease.tag, lease.event = state, position, tag, event
             changed[stream] = lease
             self.position, self.last_digest = position, digest
@@ -95,7 +99,7 @@ class LogFold:
         """The row of each lease that changed since this was last asked."""
         for stream, lease in self._changed.items():
             assert lease.event is not None
-            last = LastEvent(lease.position, lease.tag, lease.event.actor, lease.event.at)
+            last = LastEvent(lease.position, lease.tag, lease.event.actor, lease.event.at, lease.running_at_ms)
             yield lease_row(stream, lease.key, lease.state, last)
         self._changed.clear()
         if len(self._leases) > KEPT_LEASES:
@@ -107,7 +111,8 @@ class LogFold:
         except (IdentityError, AttributeError) as error:
             # SQLite keeps any type in any column, so a row that went around the ledger may have no text here.
             raise CorruptHistory(str(stream), version, f"it names no lease ({error})") from error
-        lease = self._leases[stream] = _Lease(key, self._stored_state(stream) or EMPTY_STATE)
+        state, running_at_ms = self._stored_state(stream) or (EMPTY_STATE, 0)
+        lease = self._leases[stream] = _Lease(key, state, running_at_ms)
         return lease
 
 

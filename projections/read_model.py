@@ -38,7 +38,7 @@ class ReadModel:
 
     def __init__(self, db: Database, events: str, leases: str, start: AuditCheckpoint) -> None:
         self._connection = db.conn
-        self._find = f"SELECT state FROM {leases} WHERE key = ?"  # noqa: S608  # our own table names only
+        self._find = f"SELECT state, running_at_ms FROM {leases} WHERE key = ?"  # noqa: S608  # our own table names only
         self._insert_event = {
             kind: _insert("INSERT", events, (*EVENT_COLUMNS, *carries.columns)) for kind, carries in EVENT_KINDS.items()
         }
@@ -73,11 +73,11 @@ class ReadModel:
         self._connection.executemany(self._replace_lease, self._fold.lease_rows())
         self._is_empty = False
 
-    def _stored_state(self, stream: str) -> LeaseState | None:
+    def _stored_state(self, stream: str) -> tuple[LeaseState, int] | None:
         if self._is_empty:
             return None
         found = self._connection.execute(self._find, (stream,)).fetchone()
-        return None if found is None else _decode_state(found[0])
+        return None if found is None else (_decode_state(found[0]), int(found[1]))
 
 
 def _insert(verb: str, table: str, columns: Sequence[str]) -> str:

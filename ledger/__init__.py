@@ -93,6 +93,7 @@ from ledger.stores import (
     KeyringCannotKeep,
     KeyringTokenStore,
     MemoryTokenStore,
+    PostgresTokenStore,
     TokenStore,
 )
 from ledger.tokens import (
@@ -148,6 +149,7 @@ __all__ = [
     "NotALedger",
     "PersistedAuthMode",
     "PersistedTokens",
+    "PostgresTokenStore",
     "Provenance",
     "Publication",
     "PublishedAuthStatus",

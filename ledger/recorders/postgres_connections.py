@@ -15,7 +15,7 @@ from psycopg.rows import DictRow, dict_row
 from ledger.errors import LedgerStorageError
 from ledger.recorders.postgres_address import PostgresAddress
 
-__all__ = ["ConnectionLost", "LedgerConnection", "PostgresConnections", "storage_error"]
+__all__ = ["ConnectionLost", "LedgerConnection", "PostgresConnections", "Unreachable"]
 
 T = TypeVar("T")
 LedgerConnection = psycopg.Connection[DictRow]
@@ -60,11 +60,15 @@ _inherited: list[Any] = []
 """Connections of a parent process: kept untouched, since closing them here would close the parent's."""
 
 
-class ConnectionLost(LedgerStorageError):
+class Unreachable(LedgerStorageError):
+    """The server cannot be reached."""
+
+
+class ConnectionLost(Unreachable):
     """The connection broke, and no new one could be had in time. Whether the last statement took effect is unknown."""
 
 
-def storage_error(shown: str, error: psycopg.Error) -> LedgerStorageError:
+def _storage_error(shown: str, error: psycopg.Error) -> LedgerStorageError:
     """What a driver's error means for the user; the message names the database without its password."""
     said = error.diag.message_primary or next(iter(str(error).splitlines()), type(error).__name__)
     advice = _ADVICE.get(error.sqlstate or "", "{}").format(said)
@@ -97,23 +101,24 @@ class PostgresConnections:
 
         Raises:
             ConnectionLost: The server was there before and cannot be reached now.
-            LedgerStorageError: It could not be reached from the beginning, or this object is closed.
+            Unreachable: It could not be reached from the beginning.
+            LedgerStorageError: This object is closed.
         """
         shown = self.address.shown
         if self._closed:
-            raise LedgerStorageError("the ledger is closed; open it again")
+            raise LedgerStorageError(f"{shown} is closed; open it again")
         try:
             connection: LedgerConnection = psycopg.Connection[DictRow].connect(
                 **{**_DEFAULTS, **self.address.parameters},  # type: ignore[arg-type]  # all of it is text
                 autocommit=True,
                 row_factory=dict_row,
             )
-            connection.execute(_SESSION)
+            connection.execute(_SESSION.encode())
         except psycopg.Error as error:
-            said = storage_error(shown, error)
+            said = f"{_storage_error(shown, error)}"
             if self._ever_connected:
                 raise ConnectionLost(f"{said}; no new connection could be made") from error
-            raise said from error
+            raise Unreachable(f"{said}; check the URL, and that the server runs") from error
         self._ever_connected = True
         return connection
 
@@ -164,12 +169,12 @@ class PostgresConnections:
             while (stale := self._idle_connection(self._idle)) is not None:
                 stale.close()
             return ConnectionLost(
-                f"{storage_error(self.address.shown, error)}; the connection was lost, and whether the last "
-                "event was recorded is not known: look before trying again"
+                f"{_storage_error(self.address.shown, error)}; the connection was lost for good, and whether the last "
+                "statement took effect is not known: look before trying again"
             )
         if isinstance(error, psycopg.IntegrityError):
             return IntegrityError(error.diag.message_primary or type(error).__name__)
-        return storage_error(self.address.shown, error)
+        return _storage_error(self.address.shown, error)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[LedgerConnection]:
@@ -214,3 +219,8 @@ class PostgresConnections:
         if os.getpid() == self._pid:
             while self._idle:
                 self._idle.pop().close()
+
+    def __del__(self) -> None:
+        # Whoever forgets a token store, which need not be closed, leaves no session behind.
+        with contextlib.suppress(Exception):
+            self.close()

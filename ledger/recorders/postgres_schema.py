@@ -9,7 +9,16 @@ from ledger.errors import NotALedger
 from ledger.recorders.postgres_address import PostgresAddress
 from ledger.recorders.postgres_connections import LedgerConnection, PostgresConnections
 
-__all__ = ["FORMAT", "create_tables", "identity", "initialise", "schema_defects", "writer_lock"]
+__all__ = [
+    "FORMAT",
+    "create_tables",
+    "identity",
+    "initialise",
+    "make_schema",
+    "migration_lock",
+    "schema_defects",
+    "writer_lock",
+]
 
 FORMAT: Final = 1
 """The format this version writes. A schema names the lowest format its readers must know."""
@@ -135,20 +144,28 @@ def create_tables(connection: LedgerConnection, address: PostgresAddress, ledger
     Raises:
         NotALedger: As :func:`identity`.
     """
-    connection.execute("SELECT pg_advisory_xact_lock(%s)", [_migration_lock(address.schema)])
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", [migration_lock(address.schema)])
     existing = identity(connection, address)
     if existing is not None:
         return existing
     schema = Identifier(address.schema)
-    (there,) = connection.execute("SELECT to_regnamespace(%s) AS oid", [f'"{address.schema}"']).fetchall()
-    if there["oid"] is None:
-        connection.execute(SQL("CREATE SCHEMA {}").format(schema))
+    make_schema(connection, address.schema)
     for statement in _TABLES:
         connection.execute(SQL(statement).format(schema=schema))
     _create_guards(connection, address)
     meta = SQL("INSERT INTO {}.ledger_meta (ledger_id, format, lowest_reader) VALUES (%s, %s, %s)").format(schema)
     connection.execute(meta, [ledger_id, FORMAT, FORMAT])
     return ledger_id
+
+
+def make_schema(connection: LedgerConnection, schema: str) -> None:
+    """Make a schema unless it is there; the caller holds :func:`migration_lock`.
+
+    Not with ``IF NOT EXISTS``, which asks for the right to create one even when there is nothing to create.
+    """
+    (there,) = connection.execute("SELECT to_regnamespace(%s) AS oid", [f'"{schema}"']).fetchall()
+    if there["oid"] is None:
+        connection.execute(SQL("CREATE SCHEMA {}").format(Identifier(schema)))
 
 
 def _create_guards(connection: LedgerConnection, address: PostgresAddress) -> None:
@@ -213,6 +230,7 @@ def writer_lock(connection: LedgerConnection, address: PostgresAddress) -> tuple
     return WRITER_LOCK, int(row["oid"])
 
 
-def _migration_lock(schema: str) -> int:
+def migration_lock(schema: str) -> int:
+    """The advisory lock under which a schema's tables are made."""
     digest = hashlib.sha256(b"lease-ledger init " + schema.encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)

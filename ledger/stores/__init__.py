@@ -5,6 +5,7 @@ from ledger.stores.base import ANY, AnyTokens, Expectation, TokenStore
 from ledger.stores.file import FileTokenStore
 from ledger.stores.keyring import KeyringCannotKeep, KeyringTokenStore
 from ledger.stores.memory import MemoryTokenStore
+from ledger.stores.postgres import PostgresTokenStore
 
 __all__ = [
     "ANY",
@@ -15,5 +16,6 @@ __all__ = [
     "KeyringCannotKeep",
     "KeyringTokenStore",
     "MemoryTokenStore",
+    "PostgresTokenStore",
     "TokenStore",
 ]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from keyrings.alt.file import PlaintextKeyring
+from pgserver import fresh_schema
 
 from ledger.keys import LeaseKey
 from ledger.marker import mark_tokens_lifecycle_published_for_transition, marker_event
@@ -25,10 +26,12 @@ from ledger.stores import (
     MemoryTokenStore,
     TokenStore,
 )
+from ledger.stores.postgres import PostgresTokenStore
 from ledger.tokens import PersistedTokens
 
 CANARY = "canary-5f1d3a-secret"
 KEY = LeaseKey("dev", "openai", "work")
+TOKEN_KEY = "bGVhc2UtbGVkZ2VyIHRlc3RzJyB0b2tlbiBrZXkgIzE="
 
 
 def plaintext_keyring(folder: Path) -> PlaintextKeyring:
@@ -46,6 +49,7 @@ OPENERS: dict[str, Callable[[Path], TokenStore]] = {
     ),
     "auto in keyring": lambda folder: AutoTokenStore(folder / "tokens", backend=plaintext_keyring(folder)),
     "auto in file": lambda folder: AutoTokenStore(folder / "tokens"),
+    "postgres": lambda folder: PostgresTokenStore(fresh_schema(folder), key=TOKEN_KEY),
 }
 DURABLE = [name for name in OPENERS if name != "memory"]
 
@@ -371,7 +375,7 @@ def test_of_many_processes_that_expect_the_same_exactly_one_wins(name: str, tmp_
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[1:3]))},
         )
         for n in range(5)
     ]

@@ -141,23 +141,41 @@ def _shielded(call: Callable[[], T]) -> T:
         return call()
     outcome: list[T] = []
     failure: list[BaseException] = []
+    claim, end = threading.Lock(), threading.Lock()
+    end.acquire()
 
     def perform() -> None:
+        if not claim.acquire(blocking=False):
+            return
         try:
             outcome.append(call())
         except BaseException as error:  # raised again in the main thread
             failure.append(error)
+        finally:
+            end.release()
 
-    worker = threading.Thread(target=perform, name="lease-ledger guarded step")
-    worker.start()
     interrupt: BaseException | None = None
-    while worker.is_alive():
+    started = False
+    # Not Thread.join: interrupted, it takes a running thread for one that ended (CPython issue 90882).
+    while not (outcome or failure):
         try:
-            worker.join()
+            if not started:
+                _start(perform)
+                started = True
+            end.acquire()
         except BaseException as error:  # whatever a signal handler raises waits until the end
             interrupt = error
     if interrupt is not None:
-        raise interrupt
+        raise interrupt from (failure[0] if failure else None)
     if failure:
         raise failure[0]
     return outcome[0]
+
+
+def _start(perform: Callable[[], None]) -> None:
+    """Begin in a thread, or do it here where none is to be had: unshielded is better than not at all."""
+    worker = threading.Thread(target=perform, name="lease-ledger guarded step")
+    try:
+        worker.start()
+    except RuntimeError:
+        perform()

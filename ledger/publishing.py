@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from ledger.arguments import is_code
 from ledger.commands import Publication
 from ledger.effects import Pause, Protocol, Step
 from ledger.errors import LeaseTransitionError
@@ -24,7 +25,7 @@ from ledger.store_errors import TokensChanged
 from ledger.stores.base import TokenStore, expectation_of
 from ledger.tokens import PersistedTokens, persisted_token_expires_at_epoch_secs
 
-__all__ = ["Saved", "save_and_record"]
+__all__ = ["Saved", "recordable_code", "save_and_record"]
 
 FIRST_RETRY_S: Final = 0.05
 LONGEST_RETRY_S: Final = 1.0
@@ -47,6 +48,14 @@ class Saved(msgspec.Struct, frozen=True):
 
     tokens: PersistedTokens | None
     unwanted: PersistedTokens | None = None
+
+
+class _Written(msgspec.Struct, frozen=True):
+    """Tokens that are saved, and the publication that is still to be recorded."""
+
+    publication: Publication
+    marked: PersistedTokens
+    late: bool
 
 
 class _Publishing:
@@ -73,14 +82,8 @@ class _Publishing:
     def run(self) -> Protocol[Saved]:
         pause_s = FIRST_RETRY_S
         while True:
-            state: LeaseState = yield Step(lambda: self.ledger.state(self.key))
-            is_open = state.attempt is not None and state.attempt.id == self.attempt.id
-            if not is_open and not self._is_only_live_token(state):
-                return Saved(None, None if state.credential_present else self.received)
-            publication: Publication = yield Step(lambda: self.ledger.plan_publication(self.key))
-            marked = marked_for(publication, self.attempt.id, self.received)
             try:
-                yield from self._save(state, marked)
+                written = yield from self._save_if_wanted()
             except Exception as error:
                 if self.monotonic() - self.started_s < self.attempt.duration_ms / 1000:
                     yield Pause(pause_s)
@@ -88,15 +91,28 @@ class _Publishing:
                     continue
                 yield from self._give_up(error)
                 raise TokensNotSaved(self.key, self.received) from error
+            if isinstance(written, Saved):
+                return written
             try:
-                yield Step(partial(self._record, publication, late=not is_open))
+                yield Step(partial(self._record, written.publication, late=written.late))
             except LeaseTransitionError:
                 # Somebody without the guard came in between. What stands now decides anew; the marker of the bytes
                 # just saved names an event that will never be, so the next save replaces exactly those.
-                self.spent = marked
-                yield from self._drop_if_released(marked)
+                self.spent = written.marked
+                yield from self._drop_if_released(written.marked)
                 continue
-            return Saved(marked)
+            return Saved(written.marked)
+
+    def _save_if_wanted(self) -> "Protocol[Saved | _Written]":
+        """Save the new tokens, unless something newer overtook them."""
+        state: LeaseState = yield Step(lambda: self.ledger.state(self.key))
+        is_open = state.attempt is not None and state.attempt.id == self.attempt.id
+        if not is_open and not self._is_only_live_token(state):
+            return Saved(None, None if state.credential_present else self.received)
+        publication: Publication = yield Step(lambda: self.ledger.plan_publication(self.key))
+        marked = marked_for(publication, self.attempt.id, self.received)
+        yield from self._save(state, marked)
+        return _Written(publication, marked, late=not is_open)
 
     def _is_only_live_token(self, state: LeaseState) -> bool:
         """Whether nothing was published or released since our attempt began, though it was taken over."""
@@ -112,6 +128,10 @@ class _Publishing:
             if found == marked:
                 return
             if not isinstance(error, TokensChanged) or not (yield from self._may_replace(state, found)):
+                raise
+            now: LeaseState = yield Step(lambda: self.ledger.state(self.key))
+            if now.version != state.version:
+                # Somebody without the guard came in between: what was found may be newer than it seemed.
                 raise
             yield Step(lambda: self.store.save(self.key, marked, expect=expectation_of(found)))
 
@@ -142,11 +162,12 @@ class _Publishing:
                     self.key,
                     False,
                     attempt=self.attempt,
-                    error=type(error).__name__,
+                    error=recordable_code(type(error).__name__),
                     cause="the server gave new tokens, but they could not be stored",
                 )
             )
-        except LeaseTransitionError:
+        except Exception:
+            # Overtaken, or the ledger fails as well: what matters now is that the caller gets the tokens.
             return
 
     def _drop_if_released(self, marked: PersistedTokens) -> Protocol[None]:
@@ -156,6 +177,13 @@ class _Publishing:
                 yield Step(lambda: self.store.clear(self.key, expect=expectation_of(marked)))
             except TokensChanged:
                 return
+
+
+def recordable_code(error: object) -> str | None:
+    """The error code, unless it is not one: a server may put anything there, and a class may have any name."""
+    if error is None:
+        return None
+    return error if isinstance(error, str) and is_code(error) else "unrecordable_error"
 
 
 def save_and_record(
@@ -179,7 +207,7 @@ def save_and_record(
         monotonic: Seconds on a clock of this process that nobody sets.
 
     Raises:
-        TokensNotSaved: The store refused for as long as the attempt lived.
+        TokensNotSaved: The store refused, or the ledger could not be read, for as long as the attempt lived.
         LedgerStorageError: The tokens are saved, but their event could not be stored; the next use records it.
     """
     return _Publishing(ledger, store, attempt, began, spent, received, monotonic).run()

@@ -4,13 +4,14 @@ A refresh token may be spent once. So the right to spend it is won in the ledger
 and shares it, and the new tokens are saved and recorded before anyone uses them.
 """
 
+import contextlib
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Final
 
 import msgspec
 
-from ledger.arguments import is_code
 from ledger.effects import Exchange, Guarded, Pause, Protocol, Revoke, Step
 from ledger.errors import LeaseTransitionError
 from ledger.events import Holder
@@ -20,10 +21,17 @@ from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
 from ledger.marker import marker_event
 from ledger.provenance import Provenance, TokenClass, provenance_of
-from ledger.publishing import Saved, save_and_record
+from ledger.publishing import Saved, recordable_code, save_and_record
 from ledger.recovery import abandon, recover
-from ledger.refresh_errors import LedgerBehindStore, ReauthRequired, RefreshError, RefreshTimedOut, TokensElsewhere
-from ledger.snapshot import AuthLeasePhase
+from ledger.refresh_errors import (
+    LedgerBehindStore,
+    ReauthRequired,
+    RefreshError,
+    RefreshTimedOut,
+    TokensElsewhere,
+    TokensNotSaved,
+)
+from ledger.snapshot import MAX_U64, AuthLeasePhase
 from ledger.state import LastFailure, LeaseState
 from ledger.stores.base import TokenStore
 from ledger.tokens import PersistedTokens
@@ -127,7 +135,6 @@ class _Fresh:
         self.is_gone = is_gone
         self.started_s = monotonic()
         self.watch: _Watch | None = None
-        self.settled = False
 
     def run(self) -> Protocol[PersistedTokens]:
         while True:
@@ -152,18 +159,19 @@ class _Fresh:
 
     def _current(self) -> Protocol[tuple[LeaseState, PersistedTokens, float]]:
         """The lease, its current tokens and their remaining seconds, after finishing what a crash may have left."""
-        while True:
-            look: _Look = yield Step(partial(_Look.at, self.ledger, self.store, self.key))
-            if not look.is_usable and not self.settled:
-                # Somebody may be between its two writes right now: whoever is holds the guard.
-                self.settled = True
-                yield Guarded(self.key, lambda: recover(self.ledger, self.store, self.key))
-                continue
-            self._raise_unless_live(look.state)
-            if look.tokens is None or not look.is_usable:
-                raise self._not_usable(look.state, look.provenance)
-            self.settled = False
-            return look.state, look.tokens, look.remaining_s(self.ledger)
+        look: _Look = yield Step(partial(_Look.at, self.ledger, self.store, self.key))
+        if not look.is_usable:
+            # Somebody may be between its two writes right now: whoever is holds the guard.
+            look = yield Guarded(self.key, self._settled)
+        self._raise_unless_live(look.state)
+        if look.tokens is None or not look.is_usable:
+            raise self._not_usable(look.state, look.provenance)
+        return look.state, look.tokens, look.remaining_s(self.ledger)
+
+    def _settled(self) -> Protocol[_Look]:
+        yield from recover(self.ledger, self.store, self.key)
+        look: _Look = yield Step(partial(_Look.at, self.ledger, self.store, self.key))
+        return look
 
     def _raise_unless_live(self, state: LeaseState) -> None:
         if not state.credential_present:
@@ -240,14 +248,34 @@ class _Fresh:
             raise
         except BaseException as error:
             return (yield from self._failed(attempt, state, tokens, error, usable=usable))
-        saved: Saved = yield Guarded(
-            self.key,
-            lambda: save_and_record(self.ledger, self.store, attempt, state, tokens, received, self.monotonic),
-            holds_new_tokens=True,
-        )
+        saved = yield from self._publish(attempt, state, tokens, received)
         if saved.unwanted is not None:
             yield Revoke(saved.unwanted)
         return saved.tokens
+
+    def _publish(
+        self, attempt: RefreshAttempt, state: LeaseState, spent: PersistedTokens, received: PersistedTokens
+    ) -> Protocol[Saved]:
+        entered = False
+
+        def part() -> Protocol[Saved]:
+            nonlocal entered
+            entered = True
+            outcome: Saved = yield from save_and_record(
+                self.ledger, self.store, attempt, state, spent, received, self.monotonic
+            )
+            return outcome
+
+        try:
+            saved: Saved = yield Guarded(self.key, part, holds_new_tokens=True)
+        except Exception as error:
+            if entered:
+                raise
+            # The guard was not to be had, so nobody but the caller holds what the server gave.
+            with contextlib.suppress(Exception):
+                yield from self._close(attempt, error=type(error).__name__)
+            raise TokensNotSaved(self.key, received) from error
+        return saved
 
     def _begin(self, state: LeaseState, tokens: PersistedTokens) -> Protocol[RefreshAttempt | None]:
         refresh_token = tokens.refresh_token
@@ -289,21 +317,25 @@ class _Fresh:
         *,
         usable: bool,
     ) -> Protocol[PersistedTokens | None]:
+        if not isinstance(error, Exception):
+            # Whatever closing the attempt runs into, the interrupt comes out.
+            with contextlib.suppress(Exception):
+                yield from self._close(attempt, error=type(error).__name__)
+            raise error
         what = error if isinstance(error, RefreshError) else RefreshError(False, type(error).__name__)
         closed = yield from self._close(
             attempt,
             permanent=what.permanent,
-            error=_recordable(what.error),
+            error=what.error,
             status=what.status,
             retry_after=what.retry_after,
         )
-        if not isinstance(error, Exception):
-            raise error
         if not closed:
             # Taken over or overtaken: what stands now decides, not an answer to a request that no longer counts.
             return None
         if what.permanent:
-            raise ReauthRequired(self.key, f"the refresh was refused for good ({what.error})", what.error) from error
+            code = recordable_code(what.error)
+            raise ReauthRequired(self.key, f"the refresh was refused for good ({code})", code) from error
         if usable:
             return tokens
         raise what from (None if what is error else error)
@@ -320,7 +352,12 @@ class _Fresh:
         try:
             yield Step(
                 lambda: self.ledger.refresh_failed(
-                    self.key, permanent, attempt=attempt, error=error, status=status, retry_after=retry_after
+                    self.key,
+                    permanent,
+                    attempt=attempt,
+                    error=recordable_code(error),
+                    status=_recordable_status(status),
+                    retry_after=_recordable_wait(retry_after),
                 )
             )
         except LeaseTransitionError:
@@ -355,9 +392,16 @@ def _carried_forward(old: PersistedTokens, response: PersistedTokens) -> Persist
     )
 
 
-def _recordable(error: str | None) -> str | None:
-    """The error code, unless it is not one: a server may put anything there."""
-    return error if error is None or is_code(error) else "unrecordable_error"
+def _recordable_status(status: object) -> int | None:
+    """The HTTP status, unless it is no number that an event can carry."""
+    return status if isinstance(status, int) and not isinstance(status, bool) and 0 <= status <= MAX_U64 else None
+
+
+def _recordable_wait(seconds: object) -> float | None:
+    """The seconds to wait, unless no event can carry them; a moment already past is no wait at all."""
+    if not isinstance(seconds, int | float) or not math.isfinite(seconds):
+        return None
+    return max(float(seconds), 0.0)
 
 
 def usable_now(ledger: LeaseLedger, store: TokenStore, request: FreshRequest) -> PersistedTokens | None:

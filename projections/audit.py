@@ -11,7 +11,7 @@ from ledger.lease_ledger import LeaseLedger
 from ledger.stores.base import TokenStore
 from ledger.verification import MOST_FINDINGS, Checkpoint, Verification
 from projections.audit_checkpoint import read_checkpoint
-from projections.audit_file import AuditFile, beside
+from projections.audit_file import AuditFile, AuditFileError, beside
 from projections.catch_up import Progress, catch_up, rebuild
 from projections.history import HistoryEntry, select_history
 from projections.leases import CurrentLease, select_leases
@@ -121,9 +121,14 @@ class AuditLog:
         Args:
             progress: Called now and then with the events taken in and how many there are.
 
-        Raises as :meth:`history`; the old contents are then as they were.
+        Raises:
+            AuditFileError: The audit file may not be written.
+
+        Raises further as :meth:`history`; the old contents are then as they were.
         """
         file = self._file()
+        if file.private:
+            raise AuditFileError(f"audit file {self.path}: this process may not write it, so it cannot rebuild it")
         with file.sole_rebuilder():
             rebuild(file, self.ledger.recorder, progress)
         return self._position(file)

@@ -1,0 +1,54 @@
+"""The ``lease-ledger`` command: the options shared by all commands, and the list of them."""
+
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import click
+
+from projections.cli.audit_commands import history, leases, rebuild, stale
+from projections.cli.exits import EXIT_CODES, QuietGroup
+from projections.cli.login_commands import login, logout, status
+from projections.cli.proof_commands import checkpoint, verify
+from projections.cli.session import Session
+
+__all__ = ["lease_ledger"]
+
+
+def _version() -> str:
+    try:
+        return version("lease-ledger")
+    except PackageNotFoundError:
+        return "unknown (not installed)"
+
+
+@click.group(cls=QuietGroup, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--db", envvar="LEASE_LEDGER_DB", metavar="URL", help="The ledger: a path, sqlite:///auth.db, or postgresql://..."
+)
+@click.option(
+    "--store",
+    envvar="LEASE_LEDGER_STORE",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="The folder of the token files.",
+)
+@click.option("--actor", envvar="LEASE_LEDGER_ACTOR", metavar="NAME", help="Who acts, for the history.")
+@click.version_option(_version(), prog_name="lease-ledger")
+@click.pass_context
+def lease_ledger(context: click.Context, db: str | None, store: Path | None, actor: str | None) -> None:
+    """Who held which credential when, at which generation, and why a login was lost.
+
+    Every login, refresh and logout is one event in a ledger. Name the ledger with --db and the folder of the token
+    files with --store, or once for all in LEASE_LEDGER_DB and LEASE_LEDGER_STORE.
+
+    \b
+    Example:
+      export LEASE_LEDGER_DB=auth.db LEASE_LEDGER_STORE=tokens
+      lease-ledger login dev:openai:work < tokens.json
+      lease-ledger history dev:openai:work
+    """
+    context.obj = Session(db, store, actor)
+
+
+for _command in (login, logout, status, history, leases, stale, verify, checkpoint, rebuild):
+    lease_ledger.add_command(_command)

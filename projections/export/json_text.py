@@ -1,0 +1,37 @@
+"""JSON that survives its readers: integers that nobody rounds, lines that nobody splits."""
+
+from typing import Any, Final
+
+import msgspec
+
+__all__ = ["GREATEST_NUMBER", "exact", "json_line"]
+
+GREATEST_NUMBER: Final = 2**53 - 1
+"""The greatest integer that every JSON reader keeps (RFC 7493); JavaScript and jq round greater ones."""
+
+_LINE_BREAKS: Final = {
+    "\u0085".encode(): b"\\u0085",
+    "\u2028".encode(): b"\\u2028",
+    "\u2029".encode(): b"\\u2029",
+}
+
+
+def exact(value: Any) -> Any:
+    """The same value, with every integer beyond what JSON readers keep turned into its decimal digits as a string."""
+    if isinstance(value, dict):
+        return {name: exact(item) for name, item in value.items()}
+    if isinstance(value, int) and abs(value) > GREATEST_NUMBER:
+        return str(value)
+    return value
+
+
+def json_line(document: dict[str, Any]) -> str:
+    """The document as one line of JSON, its line break included.
+
+    Characters that some readers take for the end of a line are escaped.
+    """
+    line = msgspec.json.encode(document)
+    for raw, escaped in _LINE_BREAKS.items():
+        if raw in line:
+            line = line.replace(raw, escaped)
+    return line.decode() + "\n"

@@ -10,7 +10,7 @@ from ledger.snapshot import AuthLeasePhase
 from projections.audit_schema import EVENTS
 from projections.typed_rows import TypedRows
 
-__all__ = ["HistoryEntry", "select_history"]
+__all__ = ["WIDE_FIELDS", "HistoryEntry", "select_history"]
 
 
 class HistoryEntry(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -89,20 +89,20 @@ class HistoryEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     captured_at_version: int | None = None
 
 
-_ROWS: Final = TypedRows(
-    HistoryEntry,
-    wide=(
-        "at_ms",
-        "generation",
-        "expires_at",
-        "published_at",
-        "status",
-        "refreshed_at",
-        "duration_ms",
-        "compensates",
-        "captured_at_version",
-    ),
+WIDE_FIELDS: Final = (
+    "at_ms",
+    "generation",
+    "expires_at",
+    "published_at",
+    "status",
+    "refreshed_at",
+    "duration_ms",
+    "compensates",
+    "captured_at_version",
 )
+"""The fields that may hold integers up to 2^64-1."""
+
+_ROWS: Final = TypedRows(HistoryEntry, wide=WIDE_FIELDS)
 
 
 def select_history(db: Database, key: LeaseKey, last: int | None) -> list[HistoryEntry]:

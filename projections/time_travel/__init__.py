@@ -5,23 +5,29 @@ never makes an earlier event vanish from a later moment, for one lease and for t
 went back, answers say so.
 """
 
-from projections.time_travel.as_of import LeaseAsOf, as_of, leases_at
+from projections.time_travel.as_of import LeaseAsOf, LeaseThen, as_of, leases_at
 from projections.time_travel.changes import Change, last_change
 from projections.time_travel.difference import FieldChange, LeaseDifference, diff
 from projections.time_travel.moments import At, NoSuchMoment, When
 from projections.time_travel.streams import LedgerStreams, Streams
-from projections.time_travel.timeline import Timeline, timeline
+from projections.time_travel.timeline import Timeline, TimelineEntry, TimelineFilter, timeline
+from projections.time_travel.times import AuditTimes, Times
 
 __all__ = [
     "At",
+    "AuditTimes",
     "Change",
     "FieldChange",
     "LeaseAsOf",
     "LeaseDifference",
+    "LeaseThen",
     "LedgerStreams",
     "NoSuchMoment",
     "Streams",
     "Timeline",
+    "TimelineEntry",
+    "TimelineFilter",
+    "Times",
     "When",
     "as_of",
     "diff",

@@ -10,12 +10,12 @@ from ledger.reading import RecordedEvent
 from ledger.snapshot import AuthLeasePhase
 from ledger.state import LeaseState
 from projections.audit_schema import EVENTS, LEASES
-from projections.time_travel.moments import At, When, resolve
+from projections.time_travel.moments import When, resolve
 from projections.time_travel.streams import Streams
 from projections.typed_rows import TypedRows
 from projections.wide_integers import to_column
 
-__all__ = ["LeaseAsOf", "LeaseThen", "as_of", "leases_at", "version_at"]
+__all__ = ["LeaseAsOf", "LeaseThen", "as_of", "leases_at"]
 
 
 class LeaseAsOf(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -83,31 +83,20 @@ class LeaseThen(msgspec.Struct, frozen=True):
 
 _MOST_NAMED: Final = 20
 
-_SEEK: Final = f"""
-    SELECT version FROM {EVENTS} WHERE key = ? AND running_at_ms <= ?
-    ORDER BY running_at_ms DESC, position DESC LIMIT 1"""  # noqa: S608  # constants only
-
 _THEN: Final = TypedRows(LeaseThen, wide=("generation", "expires_at", "published_at", "at_ms", "clock_back_ms"))
 
-_COLUMNS: Final = ", ".join(
-    {
-        "attempt": "CASE WHEN e.phase = 'refreshing' THEN e.attempt END",
-        "clock_back_ms": "CASE WHEN e.at_ms < e.running_at_ms THEN CAST(e.running_at_ms AS INTEGER) - e.at_ms ELSE 0 END",
-    }.get(name, f"e.{name}")
-    for name in LeaseThen.__struct_fields__
-)
+_IN_THE_FILE: Final = {
+    "attempt": f"CASE WHEN e.phase = '{AuthLeasePhase.REFRESHING}' THEN e.attempt END",
+    "clock_back_ms": "e.running_at_ms",
+}
+
+_COLUMNS: Final = ", ".join(_IN_THE_FILE.get(name, f"e.{name}") for name in LeaseThen.__struct_fields__)
 
 _LEASES_AT: Final = f"""
     SELECT {_COLUMNS} FROM {LEASES} AS l CROSS JOIN {EVENTS} AS e ON e.position = (
         SELECT position FROM {EVENTS} WHERE key = l.key AND running_at_ms <= ?
         ORDER BY running_at_ms DESC, position DESC LIMIT 1
     ) ORDER BY l.key"""  # noqa: S608  # constants only
-
-
-def version_at(db: Database, key: LeaseKey, at_ms: int) -> int:
-    """The last version of a lease whose running maximum of time is at most ``at_ms``; 0 for none. One index seek."""
-    found = db.execute(_SEEK, (str(key), to_column(at_ms))).fetchone()
-    return 0 if found is None else int(found[0])
 
 
 def as_of(streams: Streams, key: LeaseKey, when: When) -> LeaseAsOf:
@@ -120,10 +109,11 @@ def as_of(streams: Streams, key: LeaseKey, when: When) -> LeaseAsOf:
         UnknownEventTag: A newer version wrote one of them.
         LedgerStorageError: The storage could not be read.
     """
-    version = resolve(streams, key, when)
+    moment = resolve(streams, key, when)
+    version = moment.version
     last = streams.event(key, version)
-    running_at_ms = streams.running_at_ms(key, version)
-    at_ms = when.at_ms if isinstance(when, At) else None
+    running_at_ms = streams.times.running_at_ms(key, version)
+    at_ms = moment.at_ms
     return LeaseAsOf(
         key=str(key),
         version=version,
@@ -131,7 +121,7 @@ def as_of(streams: Streams, key: LeaseKey, when: When) -> LeaseAsOf:
         last=last,
         at_ms=at_ms,
         clock_back_ms=0 if last is None or running_at_ms is None else running_at_ms - last.event.at,
-        dated_before=() if at_ms is None else tuple(streams.dated_before(key, version, at_ms, _MOST_NAMED)),
+        dated_before=() if at_ms is None else tuple(streams.times.dated_before(key, version, at_ms, _MOST_NAMED)),
     )
 
 
@@ -142,4 +132,5 @@ def leases_at(db: Database, at_ms: int) -> list[LeaseThen]:
         db: The audit file, in a read transaction.
         at_ms: Epoch milliseconds.
     """
-    return _THEN.read(db.execute(_LEASES_AT, (to_column(at_ms),)).fetchall())
+    rows = _THEN.read(db.execute(_LEASES_AT, (to_column(at_ms),)).fetchall())
+    return [msgspec.structs.replace(row, clock_back_ms=row.clock_back_ms - row.at_ms) for row in rows]

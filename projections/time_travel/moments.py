@@ -1,18 +1,17 @@
 """Naming a moment of a lease's life: a stream version, or a time."""
 
-from collections.abc import Iterable
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, assert_never
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple, assert_never
 
 import msgspec
 
 from ledger.errors import LeaseLedgerError
 from ledger.keys import LeaseKey
+from projections.time_travel.streams import Streams
 
-if TYPE_CHECKING:
-    from projections.time_travel.streams import Streams
+__all__ = ["At", "Moment", "NoSuchMoment", "When", "resolve", "utc"]
 
-__all__ = ["At", "NoSuchMoment", "When", "resolve", "running_maximum", "utc"]
+_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 class At(msgspec.Struct, frozen=True):
@@ -23,6 +22,18 @@ class At(msgspec.Struct, frozen=True):
 
 When = int | At | datetime
 """A moment: an integer is a stream version, a datetime with a time zone or an ``At`` is a time."""
+
+
+class Moment(NamedTuple):
+    """What a moment means for one lease.
+
+    Attributes:
+        version: The stream version then; 0 before the first event.
+        at_ms: The time asked for, if a time was.
+    """
+
+    version: int
+    at_ms: int | None
 
 
 class NoSuchMoment(LeaseLedgerError, LookupError):
@@ -46,8 +57,8 @@ class NoSuchMoment(LeaseLedgerError, LookupError):
         return f"{self.key} has no version {self.version}; its last is {self.last}"
 
 
-def resolve(streams: "Streams", key: LeaseKey, when: When) -> int:
-    """The stream version that a moment means; 0 is the moment before the first event.
+def resolve(streams: Streams, key: LeaseKey, when: When) -> Moment:
+    """What a moment means for a lease.
 
     Raises:
         ValueError: A version is negative, or a datetime names no time zone.
@@ -55,28 +66,20 @@ def resolve(streams: "Streams", key: LeaseKey, when: When) -> int:
     """
     match when:
         case At(at_ms):
-            return streams.version_at(key, at_ms)
+            return Moment(streams.times.version_at(key, at_ms), at_ms)
         case datetime():
             if when.tzinfo is None:
-                raise ValueError("a time needs a time zone: say datetime(..., tzinfo=UTC)")
-            return streams.version_at(key, (when - datetime.fromtimestamp(0, UTC)) // _MILLISECOND)
+                raise ValueError("a time needs a time zone, such as datetime(2025, 1, 31, tzinfo=UTC)")
+            return resolve(streams, key, At((when - _EPOCH) // timedelta(milliseconds=1)))
         case int():
             if when < 0:
                 raise ValueError(f"a version counts from 0, the moment before the first event; {when} is none")
             last = streams.last_version(key)
             if when > last:
                 raise NoSuchMoment(key, when, last)
-            return when
+            return Moment(when, None)
         case _:
             assert_never(when)
-
-
-_MILLISECOND = datetime.fromtimestamp(0.001, UTC) - datetime.fromtimestamp(0, UTC)
-
-
-def running_maximum(times_ms: Iterable[int]) -> int | None:
-    """The greatest of the times so far; ``None`` when there are none."""
-    return max(times_ms, default=None)
 
 
 def utc(at_ms: int | None) -> str | None:
@@ -84,6 +87,6 @@ def utc(at_ms: int | None) -> str | None:
     if at_ms is None:
         return None
     try:
-        return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    except (ValueError, OverflowError, OSError):
+        return (_EPOCH + timedelta(milliseconds=at_ms)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    except OverflowError:
         return None

@@ -1,7 +1,7 @@
 """Where the events of leases are read from: a ledger, or a saved piece of one. All reads are bounded by version."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from ledger.codec import EventCodec
@@ -10,23 +10,27 @@ from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
 from ledger.reading import RecordedEvent
 from ledger.state import LeaseState, evolve
+from projections.time_travel.times import Times
 
-__all__ = ["LedgerStreams", "Streams"]
+__all__ = ["LedgerStreams", "StreamTimes", "Streams"]
 
 _FIRST_PAGE: Final = 16
 _LARGEST_PAGE: Final = 512
 
 
 class Streams(ABC):
-    """Events and states of leases, by stream version. Version 0 is the moment before the first event."""
+    """Events and states of leases, by stream version. Version 0 is the moment before the first event.
+
+    Attributes:
+        times: How far each lease's time had come at each version.
+    """
+
+    def __init__(self, times: Times | None = None) -> None:
+        self.times: Times = times or StreamTimes(self)
 
     @abstractmethod
     def now_ms(self) -> int:
         """The time that "now" means here, epoch milliseconds."""
-
-    @abstractmethod
-    def keys(self) -> Sequence[LeaseKey]:
-        """Every key that has events here, sorted by its text."""
 
     @abstractmethod
     def last_version(self, key: LeaseKey) -> int:
@@ -48,10 +52,6 @@ class Streams(ABC):
     def find(self, key: LeaseKey, event_id: str) -> RecordedEvent | None:
         """The lease's event with that id."""
 
-    @abstractmethod
-    def version_at(self, key: LeaseKey, at_ms: int) -> int:
-        """The last version whose running maximum of time is at most ``at_ms``; 0 for none."""
-
     def event(self, key: LeaseKey, version: int) -> RecordedEvent | None:
         """The lease's event at a version; ``None`` when there is none to read."""
         return next(iter(self.events(key, version - 1, version)), None) if version > 0 else None
@@ -64,19 +64,59 @@ class Streams(ABC):
             yield from reversed(self.events(key, after, upto))
             upto, size = after, min(size * 2, _LARGEST_PAGE)
 
-    def steps(
-        self, key: LeaseKey, after: int, upto: int, start: LeaseState | None = None
-    ) -> Iterator[tuple[LeaseState, RecordedEvent, LeaseState]]:
-        """Each event with ``after < version <= upto``, with the state before and after it."""
-        state = self.state(key, after) if start is None else start
+    def oldest_first(self, key: LeaseKey, after: int, upto: int) -> Iterator[RecordedEvent]:
+        """The lease's events with ``after < version <= upto``, in order, page by page."""
         while after < upto:
             page = self.events(key, after, min(after + _LARGEST_PAGE, upto))
-            for recorded in page:
-                before, state = state, evolve(state, recorded.event, str(key))
-                yield before, recorded, state
+            yield from page
             if not page:
                 return
             after = page[-1].version
+
+    def steps(self, key: LeaseKey, after: int, upto: int) -> Iterator[tuple[LeaseState, RecordedEvent, LeaseState]]:
+        """Each event with ``after < version <= upto``, in order, with the state before and after it."""
+        state = self.state(key, after)
+        for recorded in self.oldest_first(key, after, upto):
+            before, state = state, evolve(state, recorded.event, str(key))
+            yield before, recorded, state
+
+
+class StreamTimes:
+    """Times read off the events themselves: exact anywhere, and slower the longer a stream is.
+
+    Args:
+        streams: Where the events are.
+    """
+
+    def __init__(self, streams: Streams) -> None:
+        self._streams = streams
+
+    def version_at(self, key: LeaseKey, at_ms: int) -> int:
+        """The last version whose running maximum is at most ``at_ms``; the one before the first event if none is."""
+        # The running maximum passes a time with the first event that does.
+        version = self._streams.first_version(key) - 1
+        for recorded in self._all(key):
+            if recorded.event.at > at_ms:
+                break
+            version = recorded.version
+        return version
+
+    def running_at_ms(self, key: LeaseKey, version: int) -> int | None:
+        """The running maximum at a version; ``None`` for a version that is not there."""
+        events = self._streams.oldest_first(key, self._streams.first_version(key) - 1, version)
+        return max((recorded.event.at for recorded in events), default=None)
+
+    def dated_before(self, key: LeaseKey, version: int, at_ms: int, most: int) -> Sequence[int]:
+        """Versions after ``version`` dated at or before ``at_ms``, oldest first, at most so many."""
+        found: list[int] = []
+        for recorded in self._streams.oldest_first(key, version, self._streams.last_version(key)):
+            if recorded.event.at <= at_ms and len(found) < most:
+                found.append(recorded.version)
+        return found
+
+    def _all(self, key: LeaseKey) -> Iterator[RecordedEvent]:
+        streams = self._streams
+        return streams.oldest_first(key, streams.first_version(key) - 1, streams.last_version(key))
 
 
 class LedgerStreams(Streams):
@@ -84,21 +124,17 @@ class LedgerStreams(Streams):
 
     Args:
         ledger: The ledger.
-        version_at: Finds the version at a time quicker than reading the stream from its start does.
+        times: Quicker times than reading a stream from its start gives, from an audit file.
     """
 
-    def __init__(self, ledger: LeaseLedger, version_at: Callable[[LeaseKey, int], int] | None = None) -> None:
+    def __init__(self, ledger: LeaseLedger, times: Times | None = None) -> None:
+        super().__init__(times)
         self.ledger = ledger
-        self._version_at = version_at
         self._codec = EventCodec()
 
     def now_ms(self) -> int:
         """By the ledger's clock."""
         return self.ledger.clock()
-
-    def keys(self) -> Sequence[LeaseKey]:
-        """Every key that ever had an event."""
-        return self.ledger.keys()
 
     def last_version(self, key: LeaseKey) -> int:
         """The version of the lease's last event; 0 for none."""
@@ -121,15 +157,3 @@ class LedgerStreams(Streams):
     def find(self, key: LeaseKey, event_id: str) -> RecordedEvent | None:
         """The lease's event with that id."""
         return self.ledger.find(key, event_id)
-
-    def version_at(self, key: LeaseKey, at_ms: int) -> int:
-        """The last version whose running maximum of time is at most ``at_ms``; 0 for none."""
-        if self._version_at is not None:
-            return self._version_at(key, at_ms)
-        # The running maximum passes a time with the first event that does.
-        version = 0
-        for recorded in self.ledger.read(key):
-            if recorded.event.at > at_ms:
-                break
-            version = recorded.version
-        return version

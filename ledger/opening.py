@@ -9,7 +9,7 @@ from ledger.recorders.filesystem import mounts, refuse_unsafe_file_system
 from ledger.recorders.memory import MemoryLeaseRecorder
 from ledger.recorders.sqlite import SQLiteLeaseRecorder, Synchronous
 
-__all__ = ["open_recorder"]
+__all__ = ["missing_postgres", "open_recorder"]
 
 _EXPECTED = (
     "expected sqlite:///path/to/auth.db, optionally with ?synchronous=normal, postgresql://user@host/database, "
@@ -59,10 +59,15 @@ def _open_postgres(url: str, new_ledger_id: str) -> LeaseRecorder:
         from ledger.recorders.postgres import PostgresLeaseRecorder  # noqa: PLC0415  # an extra brings its driver
         from ledger.recorders.postgres_address import PostgresAddress  # noqa: PLC0415
     except ImportError as error:
-        raise LedgerStorageError(
-            "a ledger in PostgreSQL needs a driver that is not installed: pip install 'lease-ledger[postgres]'"
-        ) from error
+        raise missing_postgres() from error
     return PostgresLeaseRecorder(PostgresAddress.parse(url), new_ledger_id=new_ledger_id)
+
+
+def missing_postgres() -> LedgerStorageError:
+    """What to raise where the driver for PostgreSQL is not installed."""
+    return LedgerStorageError(
+        "a ledger in PostgreSQL needs a driver that is not installed: pip install 'lease-ledger[postgres]'"
+    )
 
 
 def _without_password(url: str) -> str:

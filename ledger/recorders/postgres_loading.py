@@ -1,0 +1,70 @@
+"""Filling a new ledger in PostgreSQL with the log of another one, in a single transaction."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+from psycopg.rows import tuple_row
+from psycopg.sql import SQL, Identifier
+
+from ledger.errors import LedgerStorageError
+from ledger.recorders.base import LogRow
+from ledger.recorders.postgres_address import PostgresAddress
+from ledger.recorders.postgres_connections import LedgerConnection, PostgresConnections
+from ledger.recorders.postgres_schema import create_tables, identity, migration_lock
+from ledger.recorders.postgres_statements import statements
+
+__all__ = ["load_log"]
+
+PAGE: Final = 2_000
+
+
+def load_log(url: str, ledger_id: str, rows: Iterable[LogRow], check: Callable[[Iterable[LogRow]], None]) -> None:
+    """Make a ledger with that id in a schema that holds none, and give it these events.
+
+    All of it is one transaction: whoever looks, finds no ledger or the whole of it, and a load that is killed leaves
+    nothing. The guard triggers check every version and position, as for any other append.
+
+    Args:
+        url: The database and schema.
+        ledger_id: The id of the ledger that the events are from.
+        rows: Its log, in order.
+        check: Reads back, before the commit, what was stored; what it raises calls the load off.
+
+    Raises:
+        ValueError: The URL is none.
+        LedgerStorageError: The schema holds a ledger, or the server refuses; nothing was stored.
+    """
+    address = PostgresAddress.parse(url)
+    connections = PostgresConnections(address)
+    try:
+        with connections.transaction() as connection:
+            # The source may take its time between two pages.
+            connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", [migration_lock(address.schema)])
+            if identity(connection, address) is not None:
+                raise LedgerStorageError(f"{address.shown} holds a ledger already; copy into a schema that holds none")
+            create_tables(connection, address, ledger_id)
+            _copy(connection, address, rows)
+            check(_stored(connection, address))
+    finally:
+        connections.close()
+
+
+def _copy(connection: LedgerConnection, address: PostgresAddress, rows: Iterable[LogRow]) -> None:
+    table = Identifier(address.schema, "stored_events")
+    into = SQL("COPY {} (notification_id, originator_id, originator_version, topic, state) FROM STDIN").format(table)
+    with connection.cursor() as cursor:
+        with cursor.copy(into) as copy:
+            for row in rows:
+                copy.write_row((row.position, row.stream, row.version, row.tag, row.body.decode()))
+        cursor.execute(SQL("ANALYZE {}").format(table))
+
+
+def _stored(connection: LedgerConnection, address: PostgresAddress) -> Iterator[LogRow]:
+    query = statements(address.schema)["log"]
+    after = 0
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        while page := cursor.execute(query, (after, PAGE)).fetchall():
+            for position, stream, version, tag, body in page:
+                yield LogRow(position, stream, version, tag, body.encode())
+            after = page[-1][0]

@@ -146,6 +146,7 @@ class Credentials:
 
         Raises:
             TokenLifecycleClearError: It could not be finished; its subclass says what stands now.
+            LedgerBehindStore: This ledger is an older copy. Nothing was released or cleared.
             GuardTimeout: Another login, logout or recovery held the lease's guard all the time.
         """
         protocol: Protocol[PersistedTokens | None] = guarded(key, lambda: logout(self.ledger, self.store, key))

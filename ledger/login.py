@@ -7,8 +7,9 @@ from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
 from ledger.lifecycle import clear_tokens_and_publish_lifecycle_released
 from ledger.marker import mark_tokens_lifecycle_published_for_transition
+from ledger.provenance import TokenClass, provenance_of
 from ledger.recovery import place_digest, recover
-from ledger.refresh_errors import TokensNotSaved
+from ledger.refresh_errors import LedgerBehindStore, TokensNotSaved
 from ledger.snapshot import AuthLeaseSnapshot, AuthLeaseTransition
 from ledger.store_errors import TokenSerializationError
 from ledger.stores.base import TokenStore
@@ -81,11 +82,27 @@ def logout(ledger: LeaseLedger, store: TokenStore, key: LeaseKey) -> Protocol[Pe
 
     Raises:
         TokenLifecycleClearError: It could not be finished; its subclass says what stands now.
+        LedgerBehindStore: The stored tokens are newer than this ledger knows of. Nothing was released or cleared.
     """
     tokens: PersistedTokens | None = None
+    behind: LedgerBehindStore | None = None
     # Whatever is wrong with the store shows again in the boundary, which knows what to do about it.
     with contextlib.suppress(Exception):
         yield from recover(ledger, store, key)
         tokens = yield Step(lambda: store.load(key))
+        behind = yield Step(lambda: _ledger_behind(ledger, key, tokens))
+    if behind is not None:
+        raise behind
     yield Step(lambda: clear_tokens_and_publish_lifecycle_released(store, ledger, key))
     return tokens
+
+
+def _ledger_behind(ledger: LeaseLedger, key: LeaseKey, tokens: PersistedTokens | None) -> LedgerBehindStore | None:
+    """The error of using an older copy of the ledger, if the tokens show that this is one."""
+    if tokens is None:
+        return None
+    state = ledger.state(key)
+    provenance = provenance_of(ledger, key, state, tokens)
+    if provenance.token_class is not TokenClass.AHEAD:
+        return None
+    return LedgerBehindStore(key, state.generation, provenance.generation)

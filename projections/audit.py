@@ -2,9 +2,10 @@
 
 import os
 import threading
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, overload
 
 from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
@@ -16,12 +17,14 @@ from projections.catch_up import Progress, catch_up, rebuild
 from projections.history import HistoryEntry, select_history
 from projections.leases import CurrentLease, select_leases
 from projections.stale_markers import StoredToken, find_stale_markers
+from projections.time_travel.as_of import LeaseThen
+from projections.time_travel.questions import TimeQuestions
 from projections.witness import audit_findings
 
 __all__ = ["AuditLog"]
 
 
-class AuditLog:
+class AuditLog(TimeQuestions):
     """Answers questions about a ledger from a SQLite file beside it. Share one between threads.
 
     The file holds one readable row per event and one per lease, and may be opened with any SQLite tool. Each question
@@ -85,8 +88,19 @@ class AuditLog:
         with self._current().reading() as db:
             return select_history(db, key, last)
 
-    def leases(self) -> list[CurrentLease]:
-        """Every lease as it is now, sorted by key; raises as :meth:`history`."""
+    @overload
+    def leases(self) -> list[CurrentLease]: ...
+    @overload
+    def leases(self, *, at: int | datetime) -> list[LeaseThen]: ...
+    def leases(self, *, at: int | datetime | None = None) -> list[CurrentLease] | list[LeaseThen]:
+        """Every lease as it is now, or as it was at a time, sorted by key; raises as :meth:`history`.
+
+        Args:
+            at: Epoch milliseconds, or a datetime with a time zone; now by default. Includes every event whose stream's
+                running maximum of time is at most this.
+        """
+        if at is not None:
+            return self.leases_at(at)
         with self._current().reading() as db:
             return select_leases(db)
 

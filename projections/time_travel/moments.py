@@ -9,7 +9,7 @@ from ledger.errors import LeaseLedgerError
 from ledger.keys import LeaseKey
 from projections.time_travel.streams import Streams
 
-__all__ = ["At", "Moment", "NoSuchMoment", "When", "resolve", "utc"]
+__all__ = ["At", "Moment", "NoSuchMoment", "When", "as_ms", "chosen", "resolve", "utc"]
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -68,9 +68,7 @@ def resolve(streams: Streams, key: LeaseKey, when: When) -> Moment:
         case At(at_ms):
             return Moment(streams.times.version_at(key, at_ms), at_ms)
         case datetime():
-            if when.tzinfo is None:
-                raise ValueError("a time needs a time zone, such as datetime(2025, 1, 31, tzinfo=UTC)")
-            return resolve(streams, key, At((when - _EPOCH) // timedelta(milliseconds=1)))
+            return resolve(streams, key, At(as_ms(when)))
         case int():
             if when < 0:
                 raise ValueError(f"a version counts from 0, the moment before the first event; {when} is none")
@@ -90,3 +88,29 @@ def utc(at_ms: int | None) -> str | None:
         return (_EPOCH + timedelta(milliseconds=at_ms)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     except OverflowError:
         return None
+
+
+def chosen(version: int | None, at: int | datetime | None) -> When | None:
+    """The moment that a pair of options names: a stream version, or a time as epoch milliseconds or a datetime.
+
+    Raises:
+        ValueError: Both are given.
+    """
+    if version is not None and at is not None:
+        raise ValueError("give a version or a time, not both")
+    if at is None:
+        return version
+    return at if isinstance(at, datetime) else At(at)
+
+
+def as_ms(at: int | datetime) -> int:
+    """A time as epoch milliseconds.
+
+    Raises:
+        ValueError: A datetime names no time zone.
+    """
+    if not isinstance(at, datetime):
+        return at
+    if at.tzinfo is None:
+        raise ValueError("a time needs a time zone, such as datetime(2025, 1, 31, tzinfo=UTC)")
+    return (at - _EPOCH) // timedelta(milliseconds=1)

@@ -389,6 +389,8 @@ def _perform(job: Job, world: World, points: Points, ledger: LeaseLedger) -> lis
         return is_provably_gone(holder)
 
     store = FaultyStore(world.store, Faults())
+    # The second time it reads the tokens of a plain refresh, it is about to send them.
+    store.faults.before("load", lambda: points.reach("checked"), calls=(2,))
     store.faults.before("save", lambda: points.reach("saving"))
     store.faults.after("save", lambda: points.reach("saved"))
     credentials = Credentials(ledger, store, refresh_deadline=job.deadline, revoke=world.server.revoke, is_gone=is_gone)

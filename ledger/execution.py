@@ -79,14 +79,14 @@ class CommandExecutor:
             LeaseTransitionError: Refused, on fresh state. Nothing was recorded.
             LedgerStorageError: The event could not be stored.
         """
-        stamp = Stamp(
-            id=event_id or self._new_id(),
-            at=self._clock(),
-            actor=self._actor,
-            prev="",
-            cause=check_text("cause", cause),
-            correlation_id=check_text("correlation_id", correlation_id),
-        )
+        stamp: Stamp = {
+            "id": event_id or self._new_id(),
+            "at": self._clock(),
+            "actor": self._actor,
+            "prev": "",
+            "cause": check_text("cause", cause),
+            "correlation_id": check_text("correlation_id", correlation_id),
+        }
         head = self._heads.known(key)
         for _ in range(OPTIMISTIC_TRIES):
             try:
@@ -105,7 +105,7 @@ class CommandExecutor:
                 if mine is not None:
                     return mine
                 continue
-            self._heads.advance(key, state, digest)
+            self._heads.advance(key, head, state, digest)
             return event, state
         return self._execute_exclusively(key, command, stamp)
 
@@ -119,7 +119,7 @@ class CommandExecutor:
 
         self._recorder.append_exclusively(str(key), base.state.version, build)
         event, state, _, digest = decided[-1]
-        self._heads.advance(key, state, digest)
+        self._heads.advance(key, base, state, digest)
         return event, state
 
     def _decided(

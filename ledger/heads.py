@@ -15,7 +15,7 @@ from ledger.codec import UNREADABLE, EventCodec
 from ledger.errors import CorruptHistory
 from ledger.events import LeaseEvent
 from ledger.keys import LeaseKey
-from ledger.recorders.base import LeaseRecorder, StoredFold, StreamRow
+from ledger.recorders.base import UNKNOWN_CHANGES, LeaseRecorder, StoredFold, StreamRow
 from ledger.snapshot import AuthLeaseSnapshot
 from ledger.state import EMPTY_STATE, FOLD_VERSION, LeaseState, evolve, snapshot_of
 
@@ -26,8 +26,6 @@ FOLD_EVERY: Final = 32
 
 CACHED_HEADS: Final = 16_384
 """Heads kept; the oldest go first. One is about a kilobyte."""
-
-_STALE: Final = -1
 
 _encode_state = msgspec.json.Encoder().encode
 _decode_state = msgspec.json.Decoder(LeaseState).decode
@@ -82,19 +80,21 @@ class StreamHeads:
         token = self._recorder.change_token()
         head = self._heads.get(key)
         if head is None:
-            return self.load(key)
-        if head.token == token:
+            return self._load(key, token)
+        if head.token == token != UNKNOWN_CHANGES:
             return head
         stream = str(key)
         return self._keep(key, self.extend(stream, head, self._recorder.rows(stream, head.state.version), token))
 
     def load(self, key: LeaseKey) -> Head:
         """The head folded from stored events, whatever the cache says."""
-        token = self._recorder.change_token()
+        return self._load(key, self._recorder.change_token())
+
+    def _load(self, key: LeaseKey, token: int) -> Head:
         stream = str(key)
         base = self._from_fold(stream, None)
         if base is None:
-            base = Head(EMPTY_STATE, genesis_digest(self._recorder.ledger_id, stream), _STALE)
+            base = Head(EMPTY_STATE, genesis_digest(self._recorder.ledger_id, stream), UNKNOWN_CHANGES)
         return self._keep(key, self.extend(stream, base, self._recorder.rows(stream, base.state.version), token))
 
     def state_at(self, key: LeaseKey, version: int) -> LeaseState:
@@ -106,7 +106,7 @@ class StreamHeads:
             state = evolve(state, decode_row(self._codec, stream, row), stream)
         return state
 
-    def extend(self, stream: str, head: Head, rows: Sequence[StreamRow], token: int = _STALE) -> Head:
+    def extend(self, stream: str, head: Head, rows: Sequence[StreamRow], token: int = UNKNOWN_CHANGES) -> Head:
         """The head after more rows of its stream."""
         state = head.state
         for row in rows:
@@ -118,9 +118,14 @@ class StreamHeads:
             digest = event_digest(self._recorder.ledger_id, stream, last.version, last.tag, last.body)
         return Head(state, digest, token)
 
-    def advance(self, key: LeaseKey, state: LeaseState, digest: str) -> None:
-        """Keep the head that this process's own append made."""
-        self._keep(key, Head(state, digest, _STALE))
+    def advance(self, key: LeaseKey, before: Head, state: LeaseState, digest: str) -> None:
+        """Keep the head that an append of this recorder's own made of ``before``.
+
+        Its token is right only if nothing else was committed since ``before`` was read; if anything was, it equals
+        no token to come, and the stream is read again.
+        """
+        token = UNKNOWN_CHANGES if before.token == UNKNOWN_CHANGES else before.token + 1
+        self._keep(key, Head(state, digest, token))
 
     def fold_due(self, state: LeaseState, digest: str) -> StoredFold | None:
         """The fold to store with the event that led to ``state``, when one is due."""
@@ -143,7 +148,7 @@ class StreamHeads:
             state = _decode_state(fold.state)
         except msgspec.MsgspecError:
             return None
-        return Head(state, digest, _STALE) if state.version == fold.version else None
+        return Head(state, digest, UNKNOWN_CHANGES) if state.version == fold.version else None
 
     def _keep(self, key: LeaseKey, head: Head) -> Head:
         heads = self._heads

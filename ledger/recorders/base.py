@@ -21,6 +21,10 @@ LOOK_EVERY_S: Final = 0.01
 """How long a waiter sleeps between two looks where nothing wakes it."""
 
 
+UNKNOWN_CHANGES: Final = -1
+"""The change token of which nothing follows."""
+
+
 class StreamRow(NamedTuple):
     """One event of one stream, as stored."""
 
@@ -124,7 +128,12 @@ class LeaseRecorder(ApplicationRecorder):
 
     @abstractmethod
     def change_token(self) -> int:
-        """A number that differs from an earlier one when anything was committed in between. Cheap."""
+        """A number that grows with every commit: by exactly one for an append of this recorder's own. Cheap.
+
+        So a stream that was read after the token was taken is unchanged while the token is, and a stream appended to
+        here is known as of the token after its own. ``UNKNOWN_CHANGES`` where telling would mean to wait for a
+        commit that is under way.
+        """
 
     def wait_for_change(self, token: int, timeout_s: float) -> None:
         """Wait until something was committed after ``token`` was taken (:meth:`change_token`), or the time is over.

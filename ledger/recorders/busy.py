@@ -10,12 +10,18 @@ import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-__all__ = ["until_free"]
+__all__ = ["is_busy", "until_free"]
 
 T = TypeVar("T")
 
 SHORTEST_PAUSE_S: Final = 0.000_2
 LONGEST_PAUSE_S: Final = 0.001_5
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Whether a statement failed only because another connection was in the way."""
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
+    return code & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def until_free(write: Callable[[], T], timeout_s: float) -> T:
@@ -33,7 +39,7 @@ def until_free(write: Callable[[], T], timeout_s: float) -> T:
         try:
             return write()
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            if not is_busy(error):
                 raise
             now = time.monotonic()
             deadline = now + timeout_s if deadline is None else deadline

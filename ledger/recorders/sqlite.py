@@ -15,8 +15,8 @@ from filelock import FileLock, Timeout
 
 from ledger.errors import LedgerStorageError, NotALedger
 from ledger.keys import LeaseKey
-from ledger.recorders.base import LeaseRecorder, LogRow, NewEvent, StoredFold, StreamRow
-from ledger.recorders.busy import until_free
+from ledger.recorders.base import UNKNOWN_CHANGES, LeaseRecorder, LogRow, NewEvent, StoredFold, StreamRow
+from ledger.recorders.busy import is_busy, until_free
 from ledger.recorders.locks import FileGuardLock, GuardLock
 from ledger.recorders.schema import APPLICATION_ID, FORMAT, SCHEMA, TRIGGERS
 from ledger.stores.filenames import token_file_name
@@ -84,6 +84,7 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         self._writer_lock = threading.RLock()
         self._reader_lock = threading.RLock()
         self._synchronous = synchronous
+        self._appends = 0
         uri = f"file:{quote(str(self.path))}"
         super().__init__(SQLiteDatastore(uri, lock_timeout=BUSY_TIMEOUT_S, originator_id_type="text"))
         self.select_events_statement = (
@@ -177,6 +178,8 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
                 raise
 
     def _insert(self, event: NewEvent) -> int:
+        # Counted first, under the lock that readers of the count take: whatever interrupts us, no commit is uncounted.
+        self._appends += 1
         try:
             cursor = self._writer.execute(_INSERT, (event.stream, event.version, event.tag, event.body.decode()))
         except sqlite3.IntegrityError as error:
@@ -252,11 +255,17 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         return [stream for (stream,) in found]
 
     def change_token(self) -> int:
+        # To the connection that writes, every commit but its own is a change; its own are counted beside.
+        if not self._writer_lock.acquire(blocking=False):
+            return UNKNOWN_CHANGES
         try:
-            with self._reader_lock:
-                return int(self._reader.execute("PRAGMA data_version").fetchone()[0])
+            return int(self._writer.execute("PRAGMA data_version").fetchone()[0]) + self._appends
         except sqlite3.Error as error:
+            if is_busy(error):
+                return UNKNOWN_CHANGES
             raise _storage_error(self.path, error) from error
+        finally:
+            self._writer_lock.release()
 
     def stored_fold(self, stream: str, fold: int, upto: int | None = None) -> StoredFold | None:
         parameters = (stream, _MAX_VERSION if upto is None else upto, fold)

@@ -9,12 +9,12 @@ from ledger.codec import UNREADABLE, EventCodec
 from ledger.errors import CorruptHistory, UnknownEventTag
 from ledger.events import LeaseEvent
 from ledger.heads import decode_row
-from ledger.keys import LeaseKey
+from ledger.keys import IdentityError, LeaseKey
 from ledger.recorders.base import LeaseRecorder, StreamRow
 
 __all__ = ["RecordedEvent", "find_event", "read_log", "read_stream", "rows_newest_first"]
 
-LOG_PAGE: Final = 2_000
+LOG_PAGE: Final = 500
 STREAM_PAGE: Final = 512
 
 
@@ -46,6 +46,13 @@ def read_stream(recorder: LeaseRecorder, codec: EventCodec, key: LeaseKey, after
         after = rows[-1].version
 
 
+def _key_of(stream: str, version: int) -> LeaseKey:
+    try:
+        return LeaseKey.parse(stream)
+    except IdentityError as error:
+        raise CorruptHistory(stream, version, f"its stream is no lease ({error})") from error
+
+
 def read_log(recorder: LeaseRecorder, codec: EventCodec, after: int, *, skip_unknown: bool) -> Iterator[RecordedEvent]:
     """The whole log after position ``after``, page by page: no transaction stays open between them."""
     keys: dict[str, LeaseKey] = {}
@@ -53,10 +60,9 @@ def read_log(recorder: LeaseRecorder, codec: EventCodec, after: int, *, skip_unk
     while True:
         page = recorder.log(after, LOG_PAGE)
         for position, stream, version, tag, body in page:
-            try:
-                key = keys[stream]
-            except KeyError:
-                key = keys[stream] = LeaseKey.parse(stream)
+            key = keys.get(stream)
+            if key is None:
+                key = keys[stream] = _key_of(stream, version)
             try:
                 event = decoders[tag](body) if tag in decoders else codec.decode(tag, body)
             except UnknownEventTag:

@@ -316,6 +316,28 @@ def test_a_fold_is_stored_with_its_event_and_only_then(recorder: LeaseRecorder) 
     assert (recorder.stored_fold("a", 8), recorder.stored_fold("b", 7), recorder.stored_fold("a", 7, 0)) == (None,) * 3
 
 
+def test_the_change_token_grows_by_one_with_an_append_of_ones_own(recorder: LeaseRecorder) -> None:
+    before = recorder.change_token()
+    recorder.append(_new("a", 1))
+    assert recorder.change_token() == before + 1
+    recorder.append_exclusively("a", 1, lambda _: _new("a", 2))
+    assert recorder.change_token() == before + 2
+
+
+def test_a_head_kept_after_an_append_still_shows_what_others_did_right_before_and_after(backend: Backend) -> None:
+    mine, theirs = backend.open(), backend.open()
+    for key in (KEY, OTHER):
+        mine.acquire_lease(key, 500)
+        assert mine.snapshot(key).generation == 1
+    theirs.acquire_lease(OTHER, 500)
+    mine.acquire_lease(KEY, 500)
+    theirs.acquire_lease(KEY, 500)
+    assert (mine.snapshot(KEY).generation, mine.snapshot(OTHER).generation) == (3, 2)
+    mine.release_lease(KEY)
+    theirs.acquire_lease(OTHER, 500)
+    assert (mine.snapshot(KEY).phase, mine.snapshot(OTHER).generation) == (None, 3)
+
+
 def test_the_change_token_changes_with_every_commit_of_anybody(backend: Backend) -> None:
     mine, theirs = backend.open().recorder, backend.open().recorder
     tokens = [mine.change_token()]
@@ -373,7 +395,8 @@ def test_threads_that_share_a_ledger_lose_nothing(ledger: LeaseLedger) -> None:
         own = LeaseKey.parse(f"dev:own-{number}")
         start.wait()
         for expires_at in range(each):
-            ledger.acquire_lease(KEY, expires_at)
+            shared = ledger.acquire_lease(KEY, expires_at)
+            assert ledger.snapshot(KEY).generation >= shared.generation
             ledger.acquire_lease(own, expires_at)
             assert ledger.snapshot(own).generation == expires_at + 1
 

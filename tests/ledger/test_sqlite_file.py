@@ -5,7 +5,9 @@ import shutil
 import sqlite3
 import stat
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
@@ -16,6 +18,7 @@ from workers import Worker, WorkerFailed
 from ledger.errors import LedgerStorageError, NotALedger
 from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
+from ledger.recorders.base import NewEvent, StreamRow
 
 KEY = LeaseKey.parse("dev:openai:work")
 
@@ -319,3 +322,28 @@ def test_a_stored_fold_that_was_tampered_with_changes_no_answer(path: Path, chan
         assert ledger.snapshot(KEY) == snapshot
         assert [ledger.state(KEY, version) for version in range(101)] == states
         assert ledger.acquire_lease(KEY, 9).generation == 101
+
+
+# Reading while another thread writes
+
+
+def test_a_reader_never_waits_for_a_commit_that_is_under_way(path: Path) -> None:
+    """The writing thread stands still in the middle of its transaction; snapshots go on, and see it once it is done."""
+    with _open(path) as ledger, ThreadPoolExecutor(1) as pool:
+        ledger.acquire_lease(KEY, 500)
+        begun, go_on = threading.Event(), threading.Event()
+
+        def build(rows: Sequence[StreamRow]) -> NewEvent:
+            begun.set()
+            assert go_on.wait(10)
+            return NewEvent("dev:other", 1, "lease.released", b"{}")
+
+        writing = pool.submit(ledger.recorder.append_exclusively, "dev:other", 0, build)
+        assert begun.wait(10)
+        assert ledger.snapshot(KEY).generation == 1
+        assert ledger.recorder.rows("dev:other") == []
+        go_on.set()
+        assert writing.result() == 2
+        assert ledger.recorder.last_version("dev:other") == 1
+        assert ledger.snapshot(KEY).generation == 1
+        assert ledger.acquire_lease(KEY, 600).generation == 2

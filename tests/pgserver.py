@@ -19,12 +19,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import psycopg
 
-__all__ = ["ENV", "PgServer", "fresh_schema", "server_url", "with_options"]
+__all__ = ["ENV", "PgServer", "admin", "fresh_schema", "server_of_its_own", "server_url", "with_options"]
 
 ENV = "LEASE_LEDGER_TEST_POSTGRES"
 
@@ -86,7 +88,8 @@ class PgServer:
     """One server in a folder of its own. Listens on 127.0.0.1 and asks for a password.
 
     Args:
-        folder: Where to keep it; made if need be.
+        folder: Where to keep it; made if need be. Not in a test's temporary folder, which nobody but its owner may
+            enter: the server of a privileged test runs as somebody else.
         durable: Whether it syncs to disk, as a server that people depend on does.
     """
 
@@ -101,9 +104,7 @@ class PgServer:
         folder.mkdir(parents=True, exist_ok=True)
         if os.geteuid() == 0:
             shutil.chown(folder, "nobody")
-            for parent in folder.parents:
-                if parent.stat().st_mode & 0o011 == 0:
-                    parent.chmod(parent.stat().st_mode | 0o011)
+            folder.parent.chmod(0o711)
         password_file = folder / "password"
         password_file.write_text(self.password)
         if os.geteuid() == 0:
@@ -163,6 +164,18 @@ class PgServer:
         """Stop and start it on the same port."""
         self.stop(how)
         self.start()
+
+
+@contextmanager
+def server_of_its_own(*, durable: bool = True) -> Iterator[PgServer]:
+    """A server that nobody minds being stopped or killed, for as long as the block runs."""
+    with tempfile.TemporaryDirectory(prefix="lease-ledger-server-") as folder:
+        server = PgServer(Path(folder) / "server", durable=durable)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
 
 
 _ENVIRONMENT = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"}

@@ -12,7 +12,7 @@ from typing import Literal
 import pytest
 from eventsourcing.persistence import StoredEvent
 from pgproxy import Relay, relay_to
-from pgserver import PgServer, admin, fresh_schema, with_options
+from pgserver import PgServer, admin, fresh_schema, server_of_its_own, with_options
 
 from ledger.errors import LeaseTransitionError, LedgerStorageError
 from ledger.keys import LeaseKey
@@ -40,12 +40,9 @@ def ledger(relay: Relay) -> Iterator[LeaseLedger]:
 
 
 @pytest.fixture(scope="module")
-def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PgServer]:
-    """A server that nobody minds being stopped."""
-    server = PgServer(tmp_path_factory.mktemp("server"), durable=True)
-    server.start()
-    yield server
-    server.stop()
+def own_server() -> Iterator[PgServer]:
+    with server_of_its_own() as server:
+        yield server
 
 
 @pytest.mark.parametrize("prepared", [False, True])

@@ -6,6 +6,7 @@ processes and machines that share it, by a lock that dies with its holder. No lo
 
 import asyncio
 import contextlib
+import os
 import sys
 import threading
 import time
@@ -108,7 +109,22 @@ class _Mutex:
 
 
 _registry: dict[LeaseKey, _Mutex] = {}
-_registry_lock = threading.Lock()
+# Re-entrant, for the garbage collector may throw a forsaken task away in the middle of any of the steps below.
+_registry_lock = threading.RLock()
+
+
+def _forget_in_forked_child() -> None:
+    """A forked child has none of its parent's other threads, and holds none of its parent's locks."""
+    _registry.clear()
+    _registry_lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_registry_lock.acquire,
+        after_in_parent=_registry_lock.release,
+        after_in_child=_forget_in_forked_child,
+    )
 
 
 def _enqueue(key: LeaseKey, turn: _Turn, *, blocks_thread: bool) -> None:
@@ -130,7 +146,7 @@ def _leave(key: LeaseKey, turn: _Turn) -> None:
     with _registry_lock:
         mutex = _registry.get(key)
         if mutex is None:
-            # Passed over when its event loop was closed, and only now thrown away.
+            # Passed over when its event loop was closed and only now thrown away, or left over from before a fork.
             return
         if mutex.holder is not turn:
             with contextlib.suppress(ValueError):

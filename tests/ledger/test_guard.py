@@ -3,7 +3,10 @@
 import asyncio
 import contextlib
 import gc
+import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -549,6 +552,63 @@ def test_lock_files_are_never_deleted_and_are_for_the_owner_alone(world: World, 
         pass
     after = lock.stat()
     assert (before.st_ino, after.st_mode & 0o777, lock.parent.stat().st_mode & 0o777) == (after.st_ino, 0o600, 0o700)
+
+
+FORK = """
+import os, sys, threading
+from pathlib import Path
+from agents import KEY, World
+from ledger.guard import GuardTimeout, acquire_auth_login_lifecycle_guard as guard
+
+world = World(Path(sys.argv[1]))
+
+def take_it_in_a_forked_child():
+    if child := os.fork():
+        os.waitpid(child, 0)
+        return
+    try:
+        with guard(KEY, timeout_s=5):
+            print("free within the child", flush=True)
+        with world.open_ledger() as own, guard(KEY, ledger=own, timeout_s=0.1):
+            print("free among processes", flush=True)
+    except GuardTimeout as error:
+        print(error.holder, flush=True)
+    finally:
+        os._exit(0)
+
+held, done = threading.Event(), threading.Event()
+
+def hold():
+    with guard(KEY):
+        held.set()
+        done.wait()
+
+with world.open_ledger(actor="the parent") as ledger:
+    with guard(KEY, ledger=ledger):
+        take_it_in_a_forked_child()
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    take_it_in_a_forked_child()
+    done.set()
+    thread.join()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks of POSIX")
+def test_a_forked_child_holds_nothing_and_waits_for_its_parent_like_any_process(world: World) -> None:
+    path = os.pathsep.join(str(folder) for folder in (Path(__file__).parents[1], Path(__file__).parents[2]))
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK, str(world.folder)],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+        timeout=LONG_S,
+    )
+    assert done.stderr == ""
+    within = "free within the child"
+    assert done.stdout.splitlines() == [within, "the parent", within, "free among processes"]
 
 
 def test_a_guard_object_that_was_never_entered_holds_nothing() -> None:

@@ -42,6 +42,7 @@ POLL_S: Final = 0.01
 HOLDER_CHECK_EVERY_S: Final = 0.1
 PATIENCE_IN_DEADLINES: Final = 4
 LONGEST_COOL_DOWN_S: Final = 30.0
+LARGEST_SKEW_S: Final = 60.0
 DEFAULT_DURATION_MS: Final = 60_000
 
 _USABLE: Final = (TokenClass.CURRENT, TokenClass.UNMARKED)
@@ -231,7 +232,9 @@ class _Fresh:
         return self._passed_s(last) < max(last.retry_after or 0.0, doubling_s)
 
     def _passed_s(self, last: LastFailure) -> float:
-        return max(self.ledger.clock() - last.at, 0) / 1000
+        passed_s = (self.ledger.clock() - last.at) / 1000
+        # A failure far in the future was told by another clock, or ours was set back: its time then says nothing.
+        return float("inf") if passed_s < -LARGEST_SKEW_S else max(passed_s, 0.0)
 
     def _attempt(self, state: LeaseState, tokens: PersistedTokens, *, usable: bool) -> Protocol[PersistedTokens | None]:
         """Try to refresh. ``None``: somebody else was first, look again."""

@@ -791,6 +791,27 @@ def test_publication_times_only_grow_though_the_clock_goes_back(world: World) ->
     assert times == sorted(set(times))
 
 
+def test_a_failure_told_by_a_clock_an_hour_ahead_does_not_stop_the_others_for_an_hour(world: World) -> None:
+    world.log_in(lives=-2 * HOUR_S)
+    world.server.will_fail(RefreshError(False, None, 503, 5.0))
+    now_ms = int(time.time() * 1000)
+    with world.credentials(clock=lambda: now_ms + HOUR_S * 1000) as ahead, pytest.raises(RefreshError):
+        ahead.fresh(KEY, world.server.refresh)
+    with world.credentials(clock=lambda: now_ms) as behind:
+        assert behind.fresh(KEY, world.server.refresh) == world.stored()
+
+
+def test_a_wait_is_honoured_by_a_clock_that_is_a_little_behind(world: World) -> None:
+    world.log_in(lives=-2 * HOUR_S)
+    world.server.will_fail(RefreshError(False, None, 503, 5.0))
+    now_ms = int(time.time() * 1000)
+    with world.credentials(clock=lambda: now_ms) as ahead, pytest.raises(RefreshError):
+        ahead.fresh(KEY, world.server.refresh)
+    with world.credentials(clock=lambda: now_ms - 3000) as behind, pytest.raises(RefreshError) as caught:
+        behind.fresh(KEY, never)
+    assert caught.value.retry_after == 5.0
+
+
 # Interrupts of a real process
 
 

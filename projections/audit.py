@@ -14,17 +14,17 @@ from ledger.verification import MOST_FINDINGS, Checkpoint, Verification
 from projections.audit_checkpoint import read_checkpoint
 from projections.audit_file import AuditFile, AuditFileError, beside
 from projections.catch_up import Progress, catch_up, rebuild
+from projections.explain.questions import ExplainQuestions
 from projections.history import HistoryEntry, select_history
 from projections.leases import CurrentLease, select_leases
 from projections.stale_markers import StoredToken, find_stale_markers
 from projections.time_travel.as_of import LeaseThen
-from projections.time_travel.questions import TimeQuestions
 from projections.witness import audit_findings
 
 __all__ = ["AuditLog"]
 
 
-class AuditLog(TimeQuestions):
+class AuditLog(ExplainQuestions):
     """Answers questions about a ledger from a SQLite file beside it. Share one between threads.
 
     The file holds one readable row per event and one per lease, and may be opened with any SQLite tool. Each question

@@ -1,0 +1,116 @@
+"""Judging leases whose last event published a credential, or said that it is about to expire."""
+
+from ledger.events import LeaseAcquired, LeaseRefreshed, LeaseRefreshFailed
+from ledger.reading import RecordedEvent
+from projections.explain import words
+from projections.explain.case import AttemptSeen, Case, Judgement
+from projections.explain.codes import VerdictCode
+
+__all__ = ["judge_acquired", "judge_expiring", "judge_refreshed"]
+
+
+def _life(case: Case, code: VerdictCode) -> tuple[VerdictCode, str]:
+    """The code and the clause about the credential's life: being over outweighs having been published."""
+    state = case.state
+    over = state.expires_at is not None and case.at_ms >= state.expires_at * 1000
+    if not over:
+        return code, words.expiry(state)
+    return VerdictCode.EXPIRED if code is VerdictCode.VALID else code, words.so_far(state, case.at_ms)
+
+
+def judge_acquired(case: Case, last: RecordedEvent, event: LeaseAcquired) -> Judgement:
+    """A login, or a late response that was adopted."""
+    if event.attempt is not None:
+        return _adopted(case, last, event.attempt)
+    code, life = _life(case, VerdictCode.VALID)
+    opening = "expired, and nobody refreshed it" if code is VerdictCode.EXPIRED else "valid"
+    fenced = ""
+    before = case.streams.state(case.key, last.version - 1)
+    started = None
+    if before.attempt is not None:
+        started = case.started(before.attempt.id)
+        fenced = f"; the refresh then open, attempt {before.attempt.id[:8]}, may not complete any more"
+    return Judgement(
+        code,
+        f"{opening}: {words.who_when(last)} logged in (generation {event.generation}){words.cause(last)}; "
+        f"{life}{fenced}",
+        (started, last),
+    )
+
+
+def _adopted(case: Case, last: RecordedEvent, attempt_id: str) -> Judgement:
+    started = case.started(attempt_id)
+    abandoned = _abandonment(case, last.version - 1, attempt_id)
+    whose = f"attempt {attempt_id[:8]}" if started is None else words.attempt(started)
+    _, life = _life(case, VerdictCode.LATE_RESPONSE_ADOPTED)
+    return Judgement(
+        VerdictCode.LATE_RESPONSE_ADOPTED,
+        f"valid because the late response of {whose} was adopted by {words.who_when(last)}: the attempt had been given "
+        f"up, but its tokens were the only live ones; {life}",
+        (started, abandoned, last),
+    )
+
+
+def _abandonment(case: Case, upto: int, attempt_id: str) -> RecordedEvent | None:
+    for recorded in case.streams.newest_first(case.key, upto):
+        event = recorded.event
+        if isinstance(event, LeaseRefreshFailed) and event.attempt == attempt_id:
+            return recorded
+        if event.id == attempt_id:
+            return None
+    return None
+
+
+def judge_refreshed(case: Case, last: RecordedEvent, event: LeaseRefreshed) -> Judgement:
+    """A refresh that succeeded: by itself, after a take-over, or recorded after a crash."""
+    before = case.streams.state(case.key, last.version - 1)
+    attempts = case.attempts(last.version - 1, before.published_by)
+    own = next((seen for seen in attempts if seen.started.event.id == event.attempt), None)
+    started = None if own is None else own.started
+    earlier = [seen for seen in attempts if seen is not own]
+    if event.recovered:
+        return _recovered(case, last, started)
+    given_up = [seen for seen in earlier if seen.was_abandoned]
+    if given_up:
+        return _taken_over(case, last, started, given_up[-1])
+    code, life = _life(case, VerdictCode.VALID)
+    opening = "expired, and nobody refreshed it again" if code is VerdictCode.EXPIRED else "valid"
+    tries = f", after {len(earlier)} failed attempt{'s' * (len(earlier) > 1)}" if earlier else ""
+    return Judgement(
+        code,
+        f"{opening}: {words.who_when(last)} refreshed it (generation {event.generation}){tries}; {life}",
+        (started, last),
+    )
+
+
+def _recovered(case: Case, last: RecordedEvent, started: RecordedEvent | None) -> Judgement:
+    whose = "a refresh" if started is None else words.attempt(started)
+    _, life = _life(case, VerdictCode.RECOVERED)
+    return Judgement(
+        VerdictCode.RECOVERED,
+        f"valid: {whose} saved its new tokens and crashed before recording them; {words.who_when(last)} found them by "
+        f"their marker and recorded them; {life}",
+        (started, last),
+    )
+
+
+def _taken_over(case: Case, last: RecordedEvent, started: RecordedEvent | None, given_up: AttemptSeen) -> Judgement:
+    _, life = _life(case, VerdictCode.TAKEN_OVER)
+    return Judgement(
+        VerdictCode.TAKEN_OVER,
+        f"valid: {words.who_when(last)} refreshed it, taking over from {words.attempt(given_up.started)}, whose holder "
+        f"was gone or silent; {life}",
+        (given_up.started, given_up.failed, started, last),
+    )
+
+
+def judge_expiring(case: Case, last: RecordedEvent) -> Judgement:
+    """Somebody said that the credential is about to expire."""
+    code, life = _life(case, VerdictCode.VALID)
+    if code is VerdictCode.VALID:
+        code = VerdictCode.EXPIRING
+    return Judgement(
+        code,
+        f"{code}: {words.who_when(last)} said that it is about to expire{words.cause(last)}; {life}",
+        (case.publication(), last),
+    )

@@ -117,7 +117,7 @@ def _verdict(ratio: Ratio) -> str:
 
 
 def _print(report: Report) -> None:
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
     table = Table(box=box.SIMPLE, caption=f"medians of {report.rounds} rounds, the contenders taking turns")
     for column in ("measured", "ledger", "against", "", "unit", "ratio", "target"):
         table.add_column(column, justify="right" if column in ("ledger", "", "ratio") else "left")

@@ -17,6 +17,7 @@ from ledger.errors import LedgerStorageError, NotALedger
 from ledger.keys import LeaseKey
 from ledger.recorders.base import UNKNOWN_CHANGES, LeaseRecorder, LogRow, NewEvent, StoredFold, StreamRow
 from ledger.recorders.busy import is_busy, until_free
+from ledger.recorders.file_identity import FileIdentity
 from ledger.recorders.locks import FileGuardLock, GuardLock
 from ledger.recorders.schema import APPLICATION_ID, FORMAT, SCHEMA, TRIGGERS
 from ledger.stores.filenames import token_file_name
@@ -62,6 +63,10 @@ def _storage_error(path: Path, error: sqlite3.Error) -> LedgerStorageError:
     return kind(f"ledger {path}: {advice or error}")
 
 
+_of_the_parent: list[object] = []
+"""Connections that a forked child inherited."""
+
+
 class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
     """The log in one SQLite file.
 
@@ -81,23 +86,46 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
 
     def __init__(self, path: Path, *, new_ledger_id: str, synchronous: Synchronous = "full") -> None:
         self.path = path.absolute()
-        self._writer_lock = threading.RLock()
-        self._reader_lock = threading.RLock()
         self._synchronous = synchronous
         self._appends = 0
-        uri = f"file:{quote(str(self.path))}"
-        super().__init__(SQLiteDatastore(uri, lock_timeout=BUSY_TIMEOUT_S, originator_id_type="text"))
+        self._uri = f"file:{quote(str(self.path))}"
+        super().__init__(SQLiteDatastore(self._uri, lock_timeout=BUSY_TIMEOUT_S, originator_id_type="text"))
         self.select_events_statement = (
             "SELECT originator_id, originator_version, topic, CAST(state AS BLOB) AS state "
             "FROM stored_events WHERE originator_id=? "
         )
+        self._open(new_ledger_id)
+
+    def _open(self, new_ledger_id: str) -> None:
+        self._writer_lock = threading.RLock()
+        self._reader_lock = threading.RLock()
         with contextlib.ExitStack() as on_failure, self._storage_errors():
-            self._writer = on_failure.enter_context(contextlib.closing(self._connect(uri)))
+            self._writer = on_failure.enter_context(contextlib.closing(self._connect()))
             self.ledger_id = self._identity() or self._create(new_ledger_id)
             self._writer.execute("PRAGMA busy_timeout = 0")
-            self._reader = self._connect(uri)
+            self._reader = self._connect()
             self._reader.execute("PRAGMA query_only = ON")
             on_failure.pop_all()
+        self._file = FileIdentity(self.path)
+
+    def _check_file(self) -> None:
+        """Make sure that the connections lead to the ledger still; a forked child gets connections of its own.
+
+        Raises:
+            LedgerStorageError: The file was replaced or removed.
+        """
+        if self._file.is_inherited:
+            # Closing them here would disturb the parent's locks, so they are kept and never used.
+            _of_the_parent.append((self._writer, self._reader, self.datastore))
+            self.datastore = SQLiteDatastore(self._uri, lock_timeout=BUSY_TIMEOUT_S, originator_id_type="text")
+            self._open(self.ledger_id)
+        self._file.check()
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        self._check_file()
+        with self._storage_errors(), self._reader_lock:
+            yield self._reader
 
     def sidecar(self, name: str) -> Path | None:
         return self.path.with_name(f"{self.path.name}.{name}")
@@ -113,9 +141,9 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         except sqlite3.Error as error:
             raise _storage_error(self.path, error) from error
 
-    def _connect(self, uri: str) -> sqlite3.Connection:
+    def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+            self._uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
         )
         connection.execute(f"PRAGMA synchronous = {self._synchronous.upper()}")
         connection.execute("PRAGMA recursive_triggers = ON")
@@ -194,6 +222,7 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         return position
 
     def append(self, event: NewEvent) -> int:
+        self._check_file()
         try:
             with self._writer_lock:
                 if event.fold is None:
@@ -204,6 +233,7 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
             raise _storage_error(self.path, error) from error
 
     def append_exclusively(self, stream: str, after: int, build: Callable[[Sequence[StreamRow]], NewEvent]) -> int:
+        self._check_file()
         with self._storage_errors(), self._transaction():
             found = self._writer.execute(_ROWS, (stream, after, _MAX_VERSION)).fetchall()
             return self._insert(build([StreamRow._make(row) for row in found]))
@@ -229,32 +259,33 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
 
     def rows(self, stream: str, after: int = 0, upto: int | None = None) -> Sequence[StreamRow]:
         parameters = (stream, after, _MAX_VERSION if upto is None else upto)
-        with self._storage_errors(), self._reader_lock:
-            found = self._reader.execute(_ROWS, parameters).fetchall()
+        with self._reading() as reader:
+            found = reader.execute(_ROWS, parameters).fetchall()
         return [StreamRow._make(row) for row in found]
 
     def log(self, after: int, limit: int) -> Sequence[LogRow]:
-        with self._storage_errors(), self._reader_lock:
-            found: Sequence[LogRow] = self._reader.execute(_LOG, (after, limit)).fetchall()
+        with self._reading() as reader:
+            found: Sequence[LogRow] = reader.execute(_LOG, (after, limit)).fetchall()
         return found
 
     def last_position(self) -> int:
-        with self._storage_errors(), self._reader_lock:
-            ((position,),) = self._reader.execute("SELECT COALESCE(MAX(rowid), 0) FROM stored_events")
+        with self._reading() as reader:
+            ((position,),) = reader.execute("SELECT COALESCE(MAX(rowid), 0) FROM stored_events")
         return int(position)
 
     def last_version(self, stream: str) -> int:
         query = "SELECT COALESCE(MAX(originator_version), 0) FROM stored_events WHERE originator_id = ?"
-        with self._storage_errors(), self._reader_lock:
-            ((version,),) = self._reader.execute(query, (stream,))
+        with self._reading() as reader:
+            ((version,),) = reader.execute(query, (stream,))
         return int(version)
 
     def streams(self) -> Sequence[str]:
-        with self._storage_errors(), self._reader_lock:
-            found = self._reader.execute("SELECT DISTINCT originator_id FROM stored_events ORDER BY 1").fetchall()
+        with self._reading() as reader:
+            found = reader.execute("SELECT DISTINCT originator_id FROM stored_events ORDER BY 1").fetchall()
         return [stream for (stream,) in found]
 
     def change_token(self) -> int:
+        self._check_file()
         # To the connection that writes, every commit but its own is a change; its own are counted beside.
         if not self._writer_lock.acquire(blocking=False):
             return UNKNOWN_CHANGES
@@ -269,20 +300,20 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
 
     def stored_fold(self, stream: str, fold: int, upto: int | None = None) -> StoredFold | None:
         parameters = (stream, _MAX_VERSION if upto is None else upto, fold)
-        with self._storage_errors(), self._reader_lock:
-            found = self._reader.execute(_FOLD, parameters).fetchone()
+        with self._reading() as reader:
+            found = reader.execute(_FOLD, parameters).fetchone()
         return None if found is None else StoredFold._make(found)
 
     def stored_folds(self) -> Iterable[tuple[str, StoredFold]]:
         query = "SELECT stream, version, fold, digest, CAST(state AS BLOB) FROM stored_folds"
-        with self._storage_errors(), self._reader_lock:
-            found = self._reader.execute(query).fetchall()
+        with self._reading() as reader:
+            found = reader.execute(query).fetchall()
         return [(stream, StoredFold._make(rest)) for stream, *rest in found]
 
     def defects(self) -> Sequence[str]:
-        with self._storage_errors(), self._reader_lock:
-            stored = dict(self._reader.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'"))
-            damage = [text for (text,) in self._reader.execute("PRAGMA quick_check(10)") if text != "ok"]
+        with self._reading() as reader:
+            stored = dict(reader.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'"))
+            damage = [text for (text,) in reader.execute("PRAGMA quick_check(10)") if text != "ok"]
         missing = [
             f"the guard trigger {name} is missing or altered: the file was not append-only"
             for name, sql in TRIGGERS.items()

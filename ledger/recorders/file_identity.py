@@ -1,0 +1,49 @@
+"""Noticing that the file under an open connection is not the one at its path any more.
+
+SQLite keeps writing to a file that was replaced or removed, and everything written there is lost. It must not be used
+in a forked child either. Both are cheap to notice before each use.
+"""
+
+import os
+from pathlib import Path
+
+from ledger.errors import LedgerStorageError
+
+__all__ = ["FileIdentity"]
+
+
+class FileIdentity:
+    """Which file and which process a connection was opened for.
+
+    Args:
+        path: The file; it exists.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = str(path)
+        self._pid = os.getpid()
+        found = os.stat(self._path)  # noqa: PTH116  # on the way of every read and write
+        self._inode, self._device = found.st_ino, found.st_dev
+
+    @property
+    def is_inherited(self) -> bool:
+        """Whether this process is a fork of the one that opened the connection."""
+        return os.getpid() != self._pid
+
+    def check(self) -> None:
+        """Make sure that the path still leads to the file.
+
+        Raises:
+            LedgerStorageError: It was replaced or removed.
+        """
+        try:
+            found = os.stat(self._path)  # noqa: PTH116
+        except OSError as error:
+            raise LedgerStorageError(
+                f"ledger {self._path}: the file is gone ({error.strerror}); put it back or open the ledger again"
+            ) from error
+        if found.st_ino != self._inode or found.st_dev != self._device:
+            raise LedgerStorageError(
+                f"ledger {self._path}: the file was replaced while it was open; nothing was written; "
+                "open the ledger again"
+            )

@@ -13,4 +13,4 @@ def utc_text(at_ms: int) -> str | None:
         at = _EPOCH + timedelta(milliseconds=at_ms)
     except OverflowError:
         return None
-    return f"{at:%H:%M:%S}.{at.microsecond // 1000:03}Z".join((f"{at.date().isoformat()}T", ""))
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -11,7 +11,7 @@ from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
 from ledger.reading import RecordedEvent
 
-__all__ = ["EVERYTHING", "TAGS", "Selection", "selected"]
+__all__ = ["EVERYTHING", "TAGS", "Selection", "of_keys", "selected"]
 
 TAGS: Final = tuple(event_type.tag for event_type in EVENT_TYPES)
 """Every tag an event can carry."""
@@ -24,8 +24,9 @@ class Selection(msgspec.Struct, frozen=True):
 
     Attributes:
         keys: Only these leases; ``None`` for all.
-        since_ms: Only events recorded at this time or after, epoch milliseconds on the writers' clocks.
-        until_ms: Only events recorded at this time or before.
+        since_ms: Epoch milliseconds. An event stands in time where its lease's running maximum had come with it, so
+            that a clock that went back takes no event out of its order.
+        until_ms: Likewise, and inclusive.
         tags: Only these kinds; ``None`` for all.
 
     Raises:
@@ -42,13 +43,10 @@ class Selection(msgspec.Struct, frozen=True):
             if tag not in TAGS:
                 raise ValueError(f"no event carries the tag {tag!r}; the tags are {', '.join(TAGS)}")
 
-    def holds(self, recorded: RecordedEvent) -> bool:
-        """Whether an event is one of those chosen, its lease aside."""
-        event = recorded.event
-        return (
-            (self.since_ms is None or event.at >= self.since_ms)
-            and (self.until_ms is None or event.at <= self.until_ms)
-            and (self.tags is None or event.tag in self.tags)
+    def spans(self, running_at_ms: int) -> bool:
+        """Whether that moment of a lease's life lies in the time chosen."""
+        return (self.since_ms is None or running_at_ms >= self.since_ms) and (
+            self.until_ms is None or running_at_ms <= self.until_ms
         )
 
 
@@ -64,13 +62,29 @@ def selected(ledger: LeaseLedger, selection: Selection = EVERYTHING) -> Iterator
         UnknownEventTag: A newer version wrote one of them.
         LedgerStorageError: The ledger cannot be read.
     """
-    return filter(selection.holds, _of_keys(ledger, selection.keys))
+    events = of_keys(ledger, selection.keys)
+    if selection.since_ms is not None or selection.until_ms is not None:
+        events = _in_time(events, selection)
+    if selection.tags is None:
+        return events
+    tags = frozenset(selection.tags)
+    return (recorded for recorded in events if recorded.event.tag in tags)
 
 
-def _of_keys(ledger: LeaseLedger, keys: tuple[LeaseKey, ...] | None) -> Iterator[RecordedEvent]:
+def of_keys(ledger: LeaseLedger, keys: tuple[LeaseKey, ...] | None) -> Iterator[RecordedEvent]:
+    """All events of these leases, or of all, in the order of the log; raises as :func:`selected`."""
     if keys is None:
         return ledger.read_all()
     wanted = frozenset(keys)
     if len(wanted) <= _MOST_MERGED:
         return heapq.merge(*map(ledger.read, wanted), key=lambda recorded: recorded.position)
     return (recorded for recorded in ledger.read_all() if recorded.key in wanted)
+
+
+def _in_time(events: Iterator[RecordedEvent], selection: Selection) -> Iterator[RecordedEvent]:
+    running: dict[LeaseKey, int] = {}
+    for recorded in events:
+        key, at = recorded.key, recorded.event.at
+        running[key] = max(running.get(key, at), at)
+        if selection.spans(running[key]):
+            yield recorded

@@ -1,0 +1,79 @@
+"""Reports: one self-contained HTML page that shows what happened to leases, to look at, step through and pass on."""
+
+import os
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ledger.lease_ledger import LeaseLedger
+from projections.export.selection import EVERYTHING, Selection
+from projections.report.model import ReportModel, TooManyEvents, build_model
+from projections.report.rendering import render
+from projections.report.verdicts import LeaseVerdict, Verdicts, explained
+from projections.time_travel.streams import LedgerStreams
+
+__all__ = [
+    "MOST_EVENTS",
+    "LeaseVerdict",
+    "ReportModel",
+    "TooManyEvents",
+    "Verdicts",
+    "report_html",
+    "write_report",
+]
+
+MOST_EVENTS = 20_000
+"""How many events a page takes unless told otherwise; it stays quick at 5,000."""
+
+
+def report_html(
+    ledger: LeaseLedger,
+    selection: Selection = EVERYTHING,
+    *,
+    title: str = "Lease report",
+    verdicts: Verdicts | None = None,
+    limit: int = MOST_EVENTS,
+) -> str:
+    """The page as text; arguments and errors as :func:`write_report`."""
+    made = f"{datetime.fromtimestamp(ledger.clock() / 1000, UTC):%Y-%m-%d %H:%M} UTC"
+    judged = verdicts or explained(LedgerStreams(ledger))
+    return render(build_model(ledger, selection, title, judged, limit), made)
+
+
+def write_report(
+    ledger: LeaseLedger,
+    path: str | os.PathLike[str],
+    selection: Selection = EVERYTHING,
+    *,
+    title: str = "Lease report",
+    verdicts: Verdicts | None = None,
+    limit: int = MOST_EVENTS,
+) -> Path:
+    """Write a report, whole or not at all, and return its absolute path.
+
+    Args:
+        ledger: The ledger.
+        path: The file; one that is there is replaced.
+        selection: Which events to show. The state after each is told by all events before it, shown or not.
+        title: The heading.
+        verdicts: Says what is the matter with a lease; by default :func:`projections.explain.explain` does.
+        limit: The most events the page may have.
+
+    Raises:
+        TooManyEvents: More than ``limit`` were chosen.
+        CorruptHistory: A lease's events contradict each other.
+        UnknownEventTag: A newer version wrote one of them.
+        LedgerStorageError: The ledger cannot be read.
+        OSError: The file cannot be written.
+    """
+    target = Path(path).absolute()
+    page = report_html(ledger, selection, title=title, verdicts=verdicts, limit=limit).encode()
+    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}-", delete=False) as fresh:
+        try:
+            fresh.write(page)
+            fresh.close()
+            Path(fresh.name).replace(target)
+        except BaseException:
+            Path(fresh.name).unlink(missing_ok=True)
+            raise
+    return target

@@ -78,20 +78,18 @@ class PostgresLeaseRecorder(PostgresApplicationRecorder, LeaseRecorder):
         self._sql = statements(address.schema)
         with contextlib.ExitStack() as failing:
             failing.callback(self._connections.close)
-            self.ledger_id = self._open(new_ledger_id)
-            with self._connections.borrow() as connection:
-                self._writer_lock = writer_lock(connection, address)
+            self.ledger_id, self._writer_lock = self._connections.patiently(partial(self._open, new_ledger_id))
             failing.pop_all()
 
-    def _open(self, new_ledger_id: str) -> str:
+    def _open(self, new_ledger_id: str) -> tuple[str, tuple[int, int]]:
         with self._connections.borrow() as connection:
-            existing = identity(connection, self.address)
-        if existing is not None:
-            return existing
-        if not self.address.create:
+            ledger_id = identity(connection, self.address)
+        if ledger_id is None and not self.address.create:
             raise NotALedger(f"{self.address.shown} holds no ledger yet; run 'lease-ledger init' once")
         with self._connections.transaction() as connection:
-            return create_tables(connection, self.address, new_ledger_id)
+            if ledger_id is None:
+                ledger_id = create_tables(connection, self.address, new_ledger_id)
+            return ledger_id, writer_lock(connection, self.address)
 
     def __repr__(self) -> str:
         return f"<PostgresLeaseRecorder {self.address.shown}>"

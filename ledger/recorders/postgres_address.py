@@ -67,7 +67,7 @@ class PostgresAddress:
                 raise ValueError(f"unknown option {name!r} in ledger URL: {_EXPECTED}")
         account, at, hosts = parts.netloc.rpartition("@")
         shown = f"postgresql://{account.partition(':')[0]}{at}{hosts}{parts.path}?schema={schema}"
-        uri = parts._replace(query=urlencode(options, quote_via=quote), fragment="").geturl()
+        uri = f"postgresql://{parts.netloc}{parts.path}?{urlencode(options, quote_via=quote)}"
         try:
             parameters = {name: str(value) for name, value in conninfo_to_dict(uri).items()}
         except psycopg.Error:

@@ -113,13 +113,13 @@ class PostgresConnections:
                 autocommit=True,
                 row_factory=dict_row,
             )
+            self._ever_connected = True
             connection.execute(_SESSION.encode())
         except psycopg.Error as error:
             said = f"{_storage_error(shown, error)}"
             if self._ever_connected:
                 raise ConnectionLost(f"{said}; no new connection could be made") from error
             raise Unreachable(f"{said}; check the URL, and that the server runs") from error
-        self._ever_connected = True
         return connection
 
     @contextlib.contextmanager

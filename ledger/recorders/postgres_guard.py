@@ -8,7 +8,7 @@ what was there before, guard or no guard.
 import hashlib
 import os
 import threading
-from typing import Final
+from typing import Any, Final
 
 import psycopg
 
@@ -31,11 +31,15 @@ class GuardSession:
 
     def __init__(self, connections: PostgresConnections) -> None:
         self._connections = connections
+        self._inherited: list[LedgerConnection | None] = []
+        self._start_anew()
+
+    def _start_anew(self) -> None:
+        self._pid = os.getpid()
+        # Not the parent's: a thread of the parent may have held it at the moment of the fork.
         self._lock = threading.Lock()
         self._connection: LedgerConnection | None = None
         self._held: set[int] = set()
-        self._pid = os.getpid()
-        self._inherited: list[LedgerConnection | None] = []
 
     def try_lock(self, number: int, holder: str) -> bool:
         """Take an advisory lock unless any session has it, this one included."""
@@ -44,6 +48,9 @@ class GuardSession:
     def _try_lock(self, number: int, holder: str) -> bool:
         query = "SELECT pg_try_advisory_lock(%s) AS taken, set_config('application_name', %s, false)"
         name = holder.encode()[:_LONGEST_NAME].decode(errors="ignore")
+        if self._pid != os.getpid():
+            self._inherited.append(self._connection)
+            self._start_anew()
         with self._lock:
             connection = self._session()
             # The server lets a session take its own lock again.
@@ -59,9 +66,11 @@ class GuardSession:
 
     def unlock(self, number: int) -> None:
         """Give a lock up; one that was lost with its session is given up already."""
+        if self._pid != os.getpid():
+            return
         with self._lock:
             connection = self._connection
-            if self._pid != os.getpid() or connection is None or number not in self._held:
+            if connection is None or number not in self._held:
                 return
             self._held.discard(number)
             try:
@@ -72,21 +81,21 @@ class GuardSession:
 
     def holder(self, number: int) -> str | None:
         """The application name of the session that has the lock."""
-        with self._connections.borrow() as connection:
-            row = connection.execute(_HELD_BY, [number]).fetchone()
+
+        def look() -> dict[str, Any] | None:
+            with self._connections.borrow() as connection:
+                return connection.execute(_HELD_BY, [number]).fetchone()
+
+        row = self._connections.patiently(look)
         return None if row is None else (row["name"] or None)
 
     def close(self) -> None:
         """End the session and with it every lock."""
-        with self._lock:
-            if self._pid == os.getpid():
+        if self._pid == os.getpid():
+            with self._lock:
                 self._drop()
 
     def _session(self) -> LedgerConnection:
-        if self._pid != os.getpid():
-            self._inherited.append(self._connection)
-            self._connection, self._pid = None, os.getpid()
-            self._held.clear()
         if self._connection is None or self._connection.closed:
             self._held.clear()
             self._connection = self._connections.connect()

@@ -216,9 +216,13 @@ def initialise(url: str, new_ledger_id: str) -> str:
     """
     address = PostgresAddress.parse(url)
     connections = PostgresConnections(address)
-    try:
+
+    def create() -> str:
         with connections.transaction() as connection:
             return create_tables(connection, address, new_ledger_id)
+
+    try:
+        return connections.patiently(create)
     finally:
         connections.close()
 

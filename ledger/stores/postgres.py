@@ -81,7 +81,7 @@ class PostgresTokenStore(TokenStore):
 
         self._composed = composed
         with _storage_errors():
-            make_table(self._connections, composed)
+            self._connections.patiently(partial(make_table, self._connections, composed))
 
     def __repr__(self) -> str:
         return f"PostgresTokenStore({self._shown!r})"

@@ -191,9 +191,7 @@ def test_the_server_ends_when_its_starter_is_killed() -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", program]
     # Reading to the end of stderr waits for the server too, which holds it open as long as it lives.
-    starter = subprocess.run(
-        command, check=False, env=environment, capture_output=True, text=True, timeout=60
-    )
+    starter = subprocess.run(command, check=False, env=environment, capture_output=True, text=True, timeout=60)
     assert starter.returncode == -signal.SIGKILL
     with pytest.raises(httpx.ConnectError):
         httpx.get(starter.stdout.strip(), trust_env=False)

@@ -161,7 +161,7 @@ def _tell_next_commands(home: Path) -> None:
         ["leases"],
         ["--store", tokens, "status", key],
         ["--store", tokens, "stale"],
-        ["--json", "history", key],
+        ["history", key, "--json"],
         ["checkpoint"],
     ):
         console.print(f"  {_shown(home, *arguments)}", markup=False, soft_wrap=True)

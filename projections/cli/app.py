@@ -6,10 +6,12 @@ from pathlib import Path
 import click
 
 from projections.cli.audit_commands import history, leases, rebuild, stale
+from projections.cli.doctor_commands import doctor
 from projections.cli.exits import EXIT_CODES, QuietGroup
 from projections.cli.login_commands import login, logout, status
 from projections.cli.proof_commands import checkpoint, verify
 from projections.cli.session import Session
+from projections.cli.storage_commands import backup, copy, init
 
 __all__ = ["lease_ledger"]
 
@@ -50,5 +52,21 @@ def lease_ledger(context: click.Context, db: str | None, store: Path | None, act
     context.obj = Session(db, store, actor)
 
 
-for _command in (login, logout, status, history, leases, stale, verify, checkpoint, rebuild):
+_COMMANDS = (
+    login,
+    logout,
+    status,
+    history,
+    leases,
+    stale,
+    doctor,
+    verify,
+    checkpoint,
+    rebuild,
+    init,
+    backup,
+    copy,
+)
+
+for _command in _COMMANDS:
     lease_ledger.add_command(_command)

@@ -1,0 +1,75 @@
+"""``doctor``: what crashes left between the ledger and the token store."""
+
+from collections.abc import Sequence
+
+import click
+import msgspec
+
+from ledger.credentials import Credentials
+from projections.cli.exits import Exit
+from projections.cli.output import Cell, Output
+from projections.cli.session import Session, json_option
+from projections.doctor import Diagnosis, examine, fix
+
+__all__ = ["doctor"]
+
+
+class _Finding(msgspec.Struct, frozen=True):
+    """A diagnosis and what became of it."""
+
+    key: str
+    condition: str
+    text: str
+    generation: int
+    event_id: str | None
+    attempt: str | None
+    outcome: str
+
+
+@click.command()
+@click.option("--fix", "mend", is_flag=True, help="Mend what can be mended; every change of a lease is an event.")
+@json_option
+@click.pass_obj
+def doctor(session: Session, mend: bool, as_json: bool) -> int:
+    """Show what is not in order between the ledger and the stored tokens, with the evidence. Changes nothing.
+
+    With --fix, whatever the next use of a key would finish by itself is finished now. Exit code 1 while anything
+    remains that was not mended.
+
+    \b
+    Example:
+      lease-ledger --db auth.db --store tokens doctor
+      lease-ledger --db auth.db --store tokens doctor --fix
+    """
+    with session.ledger() as ledger:
+        store = session.token_store()
+        credentials = Credentials(ledger, store)
+        found = [_finding(credentials, diagnosis, mend=mend) for diagnosis in list(examine(ledger, store))]
+    _show(Output(as_json), found)
+    return Exit.OK if all(finding.outcome == "mended" for finding in found) else Exit.REFUSED
+
+
+def _finding(credentials: Credentials, diagnosis: Diagnosis, *, mend: bool) -> _Finding:
+    if not diagnosis.mendable:
+        outcome = "needs a person"
+    elif not mend:
+        outcome = "can be mended"
+    else:
+        outcome = "mended" if fix(credentials, diagnosis) else "not mended"
+    return _Finding(
+        diagnosis.key,
+        diagnosis.condition.value,
+        diagnosis.text,
+        diagnosis.generation,
+        diagnosis.event_id,
+        diagnosis.attempt,
+        outcome,
+    )
+
+
+def _show(output: Output, found: Sequence[_Finding]) -> None:
+    rows = [
+        (finding.key, Cell(finding.condition, "yellow"), str(finding.generation), finding.outcome, finding.text)
+        for finding in found
+    ]
+    output.many(found, ("key", "condition", "generation", "outcome", "evidence"), rows, empty="all is in order")

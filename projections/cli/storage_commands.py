@@ -1,0 +1,69 @@
+"""``init``, ``backup`` and ``copy``: where a ledger lies."""
+
+from pathlib import Path
+
+import click
+
+from ledger.copying import Copied
+from ledger.copying import backup as back_up
+from ledger.copying import copy as copy_ledger
+from projections.cli.output import Output
+from projections.cli.session import Session, json_option
+
+__all__ = ["backup", "copy", "init"]
+
+
+@click.command()
+@click.pass_obj
+def init(session: Session) -> None:
+    """Make the ledger's file or tables, once, before many workers open it. Harmless when they are there already.
+
+    \b
+    Example:
+      lease-ledger --db postgresql://agent@db/auth init
+    """
+    with session.ledger(create=True) as ledger:
+        click.echo(f"ledger {ledger.ledger_id} is ready")
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@json_option
+@click.pass_obj
+def backup(session: Session, file: Path, as_json: bool) -> None:
+    """Write a consistent copy of the ledger into a new SQLite file, while others use it.
+
+    Tokens are not part of a ledger. To go on with a backup, stop using the original: two copies that are both
+    written to are two histories under one name.
+
+    \b
+    Example:
+      lease-ledger --db auth.db backup /elsewhere/auth-backup.db
+    """
+    output = Output(as_json)
+    with session.ledger() as ledger, output.progress("backing up") as progress:
+        written = back_up(ledger, file, progress=progress)
+    output.one(written, _words(written, str(file)))
+
+
+@click.command()
+@click.argument("target", metavar="URL")
+@json_option
+@click.pass_obj
+def copy(session: Session, target: str, as_json: bool) -> None:
+    """Copy the ledger into another storage, such as from SQLite to PostgreSQL: the same id, positions and chain.
+
+    The target must be empty. The copy replaces the original: stop using the original first.
+
+    \b
+    Example:
+      lease-ledger --db auth.db copy postgresql://agent@db/auth
+    """
+    output = Output(as_json)
+    with session.ledger() as ledger, output.progress("copying") as progress:
+        written = copy_ledger(ledger, target, progress=progress)
+    output.one(written, _words(written, "the target"))
+
+
+def _words(written: Copied, where: str) -> str:
+    return f"{written.position} events of ledger {written.ledger_id} are in {where}, read back and compared"

@@ -10,7 +10,8 @@ from ledger.marker import mark_tokens_lifecycle_published_for_transition
 from ledger.provenance import TokenClass, provenance_of
 from ledger.recovery import place_digest, recover
 from ledger.refresh_errors import LedgerBehindStore, TokensNotSaved
-from ledger.snapshot import AuthLeaseSnapshot, AuthLeaseTransition
+from ledger.snapshot import AuthLeaseTransition
+from ledger.state import LeaseState, snapshot_of
 from ledger.store_errors import TokenSerializationError
 from ledger.stores.base import TokenStore
 from ledger.tokens import PersistedTokens, persisted_token_expires_at_epoch_secs
@@ -36,7 +37,6 @@ def login(
     # Tokens that cannot be read are what this login replaces.
     with contextlib.suppress(TokenSerializationError):
         yield from recover(ledger, store, key)
-    before: AuthLeaseSnapshot = yield Step(lambda: ledger.snapshot(key))
     expires_at = persisted_token_expires_at_epoch_secs(tokens)
     transition: AuthLeaseTransition = yield Step(
         lambda: ledger.acquire_lease(
@@ -50,7 +50,7 @@ def login(
         # A save may fail after its bytes are in place; what can be read back decides.
         if (yield from _is_stored(store, key, marked)):
             return transition
-        restore_error = yield from _undo(ledger, key, before, transition)
+        restore_error = yield from _undo(ledger, key, transition)
         raise TokensNotSaved(key, tokens, restore_error) from error
     return transition
 
@@ -63,13 +63,18 @@ def _is_stored(store: TokenStore, key: LeaseKey, tokens: PersistedTokens) -> Pro
     return stored == tokens
 
 
-def _undo(
-    ledger: LeaseLedger, key: LeaseKey, before: AuthLeaseSnapshot, login: AuthLeaseTransition
-) -> Protocol[Exception | None]:
+def _undo(ledger: LeaseLedger, key: LeaseKey, login: AuthLeaseTransition) -> Protocol[Exception | None]:
+    assert login.version is not None
+    replaced = login.version - 1
     try:
+        # A refresh needs no guard: one may have begun right before the login's event, and its attempt comes back too.
+        before: LeaseState = yield Step(lambda: ledger.state(key, replaced))
         yield Step(
             lambda: ledger.restore_auth_lifecycle_snapshot(
-                key, before, compensates=login.version, cause="the tokens of this login could not be stored"
+                key,
+                snapshot_of(before),
+                compensates=login.version,
+                cause="the tokens of this login could not be stored",
             )
         )
     except Exception as error:

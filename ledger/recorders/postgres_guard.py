@@ -5,6 +5,7 @@ holder, the lock is gone and the holder not told: that is why events and tokens 
 what was there before, guard or no guard.
 """
 
+import contextlib
 import hashlib
 import os
 import threading
@@ -18,6 +19,8 @@ __all__ = ["AdvisoryGuardLock", "GuardSession"]
 
 _LONGEST_NAME: Final = 63
 """Bytes of an application name that the server keeps."""
+
+_UNLOCK: Final = "SELECT pg_advisory_unlock(%s)"
 
 _HELD_BY: Final = """
     SELECT a.application_name AS name FROM pg_locks l JOIN pg_stat_activity a USING (pid)
@@ -60,6 +63,11 @@ class GuardSession:
                 (row,) = connection.execute(query, [number, name]).fetchall()
             except psycopg.Error as error:
                 raise self._connections.meaning(error, connection) from error
+            except BaseException:
+                # Interrupted, it may have been taken all the same, and nobody would ever give it up.
+                with contextlib.suppress(psycopg.Error):
+                    connection.execute(_UNLOCK, [number])
+                raise
             if row["taken"]:
                 self._held.add(number)
             return bool(row["taken"])
@@ -74,7 +82,7 @@ class GuardSession:
                 return
             self._held.discard(number)
             try:
-                connection.execute("SELECT pg_advisory_unlock(%s)", [number])
+                connection.execute(_UNLOCK, [number])
             except psycopg.Error:
                 # Ending the session ends all its locks, and a lock that cannot be given up must not stay.
                 self._drop()

@@ -120,7 +120,8 @@ def _print(report: Report) -> None:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
     table = Table(box=box.SIMPLE, caption=f"medians of {report.rounds} rounds, the contenders taking turns")
     for column in ("measured", "ledger", "against", "", "unit", "ratio", "target"):
-        table.add_column(column, justify="right" if column in ("ledger", "", "ratio") else "left")
+        right = column in ("ledger", "", "ratio")
+        table.add_column(column, justify="right" if right else "left", no_wrap=column not in ("measured", "against"))
     for ratio in report.ratios:
         cells = (_number(ratio.ours), ratio.against, _number(ratio.theirs), ratio.unit, f"{ratio.ratio:.2f}")
         table.add_row(ratio.what, *cells, _verdict(ratio), style="red" if ratio.reached is False else None)

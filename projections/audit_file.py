@@ -78,15 +78,13 @@ class AuditFile:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self.private = self.path is not None and not _may_write(self.path)
         with self.errors():
-            if self.path is None:
-                connection = _connect("file::memory:")
-            elif self.private:
-                connection = self._private_copy(self.path)
-            else:
-                connection = _connect(f"file:{quote(str(self.path))}")
             # Without plugins: an audit answers the same whatever else is installed.
-            self.db = Database(connection, recursive_triggers=False, execute_plugins=False)
-            self._prepare()
+            self.db = Database(self._connection(), recursive_triggers=False, execute_plugins=False)
+            try:
+                self._prepare()
+            except BaseException:
+                self.close()
+                raise
 
     @contextlib.contextmanager
     def errors(self) -> Iterator[None]:
@@ -163,12 +161,17 @@ class AuditFile:
                 db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
     def _is_ready(self) -> bool:
-        ((found,),) = self.db.execute("PRAGMA application_id").fetchall()
-        if found == APPLICATION_ID:
-            return True
-        if found or self.db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall():
+        # In this order, for another process may be making the file: its tables and its name appear at once.
+        if not self.db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall():
+            return False
+        if self.db.execute("PRAGMA application_id").fetchall() != [(APPLICATION_ID,)]:
             raise AuditFileError(f"{self.path} holds something else than an audit log; name another file for it")
-        return False
+        return True
+
+    def _connection(self) -> sqlite3.Connection:
+        if self.path is None:
+            return _connect("file::memory:")
+        return self._private_copy(self.path) if self.private else _connect(f"file:{quote(str(self.path))}")
 
     def _private_copy(self, path: Path) -> sqlite3.Connection:
         self._folder = tempfile.TemporaryDirectory(prefix="lease-ledger-audit-", ignore_cleanup_errors=True)

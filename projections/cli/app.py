@@ -7,7 +7,7 @@ import click
 
 from projections.cli.audit_commands import history, leases, rebuild, stale
 from projections.cli.doctor_commands import doctor
-from projections.cli.exits import EXIT_CODES, QuietGroup
+from projections.cli.exits import EXIT_CODES, Exit, QuietGroup
 from projections.cli.login_commands import login, logout, status
 from projections.cli.proof_commands import checkpoint, verify
 from projections.cli.session import Session
@@ -23,7 +23,12 @@ def _version() -> str:
         return "unknown (not installed)"
 
 
-@click.group(cls=QuietGroup, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=QuietGroup,
+    epilog=EXIT_CODES,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.option(
     "--db", envvar="LEASE_LEDGER_DB", metavar="URL", help="The ledger: a path, sqlite:///auth.db, or postgresql://..."
 )
@@ -49,6 +54,9 @@ def lease_ledger(context: click.Context, db: str | None, store: Path | None, act
       lease-ledger login dev:openai:work < tokens.json
       lease-ledger history dev:openai:work
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help(), err=True)
+        context.exit(Exit.USAGE)
     context.obj = Session(db, store, actor)
 
 

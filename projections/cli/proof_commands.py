@@ -57,7 +57,7 @@ def verify(session: Session, against: Path | None, as_json: bool) -> int:
     """
     kept = None if against is None else _read_checkpoint(against)
     output = Output(as_json)
-    with session.ledger() as ledger, AuditLog.open(ledger) as audit:
+    with session.ledger() as ledger, AuditLog.open(ledger) as audit, output.progress("checking every event"):
         outcome = audit.verify(kept)
     if as_json:
         output.one(_answer(outcome), "")
@@ -70,9 +70,12 @@ def verify(session: Session, against: Path | None, as_json: bool) -> int:
 
 
 @click.command()
+@json_option
 @click.pass_obj
-def checkpoint(session: Session) -> None:
+def checkpoint(session: Session, as_json: bool) -> None:
     """Print a witness of everything recorded so far, as JSON. Keep it where the ledger's writers cannot reach it.
+
+    With --json on one line, else indented.
 
     \b
     Example:
@@ -80,8 +83,8 @@ def checkpoint(session: Session) -> None:
       lease-ledger --db auth.db verify --against /elsewhere/checkpoint.json
     """
     with session.ledger() as ledger:
-        witness = ledger.checkpoint()
-    click.echo(msgspec.json.format(msgspec.json.encode(witness), indent=2).decode())
+        witness = msgspec.json.encode(ledger.checkpoint())
+    click.echo((witness if as_json else msgspec.json.format(witness, indent=2)).decode())
 
 
 def _read_checkpoint(file: Path) -> Checkpoint:

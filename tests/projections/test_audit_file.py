@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+import projections
 from ledger.errors import CorruptHistory, LedgerStorageError, UnknownEventTag
 from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
@@ -313,6 +314,13 @@ def test_a_damaged_file_is_an_error_that_says_what_to_do(ledger: LeaseLedger, pa
     with pytest.raises(AuditFileError, match="remove it and ask again") as caught, AuditLog.open(ledger) as audit:
         audit.leases()
     assert isinstance(caught.value, LedgerStorageError)
+
+
+def test_the_package_offers_the_public_names() -> None:
+    for name in projections.__all__:
+        assert getattr(projections, name).__name__ == name
+    with pytest.raises(AttributeError):
+        _ = projections.no_such_name
 
 
 def test_a_closed_audit_log_opens_again_when_asked(ledger: LeaseLedger, live: Live) -> None:

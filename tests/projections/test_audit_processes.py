@@ -142,6 +142,18 @@ def test_processes_that_catch_up_at_once_leave_one_row_for_each_event(
         assert contents(audit) == _afresh(ledger, contents, tmp_path)
 
 
+def test_processes_that_make_the_file_at_once_make_one(ledger: LeaseLedger, path: Path, live: Live, ask: Ask) -> None:
+    live(ledger)
+    for _ in range(3):
+        for file in path.parent.glob("auth.audit.db*"):
+            file.unlink()
+        asking = [ask("history", path, WORK) for _ in range(6)]
+        for process in asking:
+            output, errors = process.communicate(timeout=60)
+            assert process.returncode == 0, errors
+            assert json.loads(output) == [False, [1, 2, 3, 4, 5]]
+
+
 def test_readers_see_the_old_contents_or_the_new_while_others_rebuild(
     ledger: LeaseLedger, path: Path, live: Live, ask: Ask
 ) -> None:

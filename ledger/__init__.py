@@ -89,6 +89,7 @@ from ledger.store_errors import (
 from ledger.stores import (
     ANY,
     AutoTokenStore,
+    Expectation,
     FileTokenStore,
     KeyringCannotKeep,
     KeyringTokenStore,
@@ -117,6 +118,7 @@ __all__ = [
     "Checkpoint",
     "CorruptHistory",
     "Credentials",
+    "Expectation",
     "FileTokenStore",
     "Finding",
     "GuardReentered",

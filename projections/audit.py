@@ -17,6 +17,7 @@ from projections.catch_up import Progress, catch_up, rebuild
 from projections.explain.questions import ExplainQuestions
 from projections.history import HistoryEntry, select_history
 from projections.leases import CurrentLease, select_leases
+from projections.sql_questions import SqlQuestions
 from projections.stale_markers import StoredToken, find_stale_markers
 from projections.time_travel.as_of import LeaseThen
 from projections.witness import audit_findings
@@ -24,7 +25,7 @@ from projections.witness import audit_findings
 __all__ = ["AuditLog"]
 
 
-class AuditLog(ExplainQuestions):
+class AuditLog(ExplainQuestions, SqlQuestions):
     """Answers questions about a ledger from a SQLite file beside it. Share one between threads.
 
     The file holds one readable row per event and one per lease, and may be opened with any SQLite tool. Each question

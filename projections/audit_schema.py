@@ -12,6 +12,8 @@ from typing import Final
 
 from sqlite_utils import Database
 
+from projections.audit_views import VIEWS
+
 __all__ = [
     "APPLICATION_ID",
     "CHECKPOINT",
@@ -27,7 +29,7 @@ __all__ = [
     "drop_indexes",
 ]
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 """Raised whenever the rows made from the same events change: a file of another version is rebuilt."""
 
 APPLICATION_ID: Final = 0x4C4C4155
@@ -90,6 +92,9 @@ _INDEXES: Final = {
     "events_by_lease": f"CREATE UNIQUE INDEX events_by_lease ON {EVENTS} (key, version)",
     # Within a lease both order by version, so the event in force at a time is one seek away.
     "events_by_moment": f"CREATE INDEX events_by_moment ON {EVENTS} (key, running_at_ms)",
+    "events_by_attempt": (
+        f"CREATE INDEX events_by_attempt ON {EVENTS} (key, attempt, version) WHERE attempt IS NOT NULL"
+    ),
     "events_set_back": f"CREATE INDEX events_set_back ON {EVENTS} (key, version) WHERE at_ms < running_at_ms",
 }
 
@@ -158,12 +163,17 @@ def create_read_model(db: Database, events: str, leases: str) -> None:
 
 
 def create_indexes(db: Database) -> None:
-    """Index the tables in use. Much cheaper over a full table than kept up while it is filled."""
-    for statement in _INDEXES.values():
+    """Index the tables in use, and lay the views over them.
+
+    Much cheaper over a full table than kept up while it is filled.
+    """
+    for statement in (*_INDEXES.values(), *VIEWS.values()):
         db.execute(statement)
 
 
 def drop_indexes(db: Database) -> None:
-    """Free the names of the indexes, for the tables that come into use."""
+    """Free the names of the indexes and views, for the tables that come into use."""
+    for name in VIEWS:
+        db.execute(f"DROP VIEW IF EXISTS {name}")
     for name in _INDEXES:
         db.execute(f"DROP INDEX IF EXISTS {name}")

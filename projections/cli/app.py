@@ -11,6 +11,7 @@ from projections.cli.exits import EXIT_CODES, Exit, QuietGroup
 from projections.cli.login_commands import login, logout, status
 from projections.cli.proof_commands import checkpoint, verify
 from projections.cli.session import Session
+from projections.cli.sql_commands import datasette_metadata, sql
 from projections.cli.storage_commands import backup, copy, init
 
 __all__ = ["lease_ledger"]
@@ -71,6 +72,8 @@ _COMMANDS = (
     verify,
     checkpoint,
     rebuild,
+    sql,
+    datasette_metadata,
     init,
     backup,
     copy,

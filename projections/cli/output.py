@@ -77,12 +77,17 @@ class Output:
         if self.as_json:
             for answer in answers:
                 click.echo(_JSON.encode(answer).decode())
-        elif not answers:
-            click.echo(empty, err=True)
         else:
-            table = [[Cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
-            shown = [[Cell(printable(cell.text), cell.style) for cell in row] for row in table]
-            (_coloured if sys.stdout.isatty() else _plain)(headings, shown)
+            self.table(headings, list(rows), empty)
+
+    def table(self, headings: Sequence[str], rows: Sequence[Sequence[Cell | str]], empty: str) -> None:
+        """A table for people. With nothing to show, they are told so on standard error."""
+        if not rows:
+            click.echo(empty, err=True)
+            return
+        table = [[Cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+        shown = [[Cell(printable(cell.text), cell.style) for cell in row] for row in table]
+        (_coloured if sys.stdout.isatty() else _plain)(headings, shown)
 
     @contextlib.contextmanager
     def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:

@@ -58,6 +58,17 @@ def never(_tokens: PersistedTokens) -> PersistedTokens:
     raise AssertionError("spent a refresh token")
 
 
+class Spy:
+    """A refresh function that is not to be called, also where an error of it would be nobody's business."""
+
+    def __init__(self) -> None:
+        self.called = False
+
+    def __call__(self, tokens: PersistedTokens) -> PersistedTokens:
+        self.called = True
+        return never(tokens)
+
+
 def answering(**fields: Any) -> Callable[[PersistedTokens], PersistedTokens]:
     """A refresh function that returns just these fields."""
 
@@ -205,7 +216,9 @@ def test_tokens_that_changed_before_they_were_sent_are_not_sent(world: World) ->
 
     with world.credentials(store=store) as credentials:
         store.faults.before("load", somebody_logs_in, calls=(2,))
-        assert credentials.fresh(KEY, never).primary_secret == newer.primary_secret
+        spy = Spy()
+        assert credentials.fresh(KEY, spy).primary_secret == newer.primary_secret
+        assert not spy.called
     assert world.tags() == ["acquired", "refresh_started", "acquired"]
 
 
@@ -244,8 +257,24 @@ def test_an_attempt_that_was_taken_over_before_the_send_sends_nothing(world: Wor
 
     store.faults.after("load", somebody_takes_over_and_refreshes, calls=(2,))
     with world.credentials(store=store) as credentials:
-        assert credentials.fresh(KEY, never) == world.stored()
+        spy = Spy()
+        assert credentials.fresh(KEY, spy) == world.stored()
+        assert not spy.called
     assert world.server.outcomes() == ["ok"]
+
+
+def test_a_refresh_that_somebody_finished_meanwhile_is_not_begun_again(world: World) -> None:
+    world.log_in(lives=0)
+    store = FaultyStore(world.store)
+
+    def somebody_refreshes() -> None:
+        with world.credentials() as other:
+            other.fresh(KEY, world.server.refresh)
+
+    store.faults.after("load", somebody_refreshes, calls=(1,))
+    with world.credentials(store=store) as credentials:
+        assert credentials.fresh(KEY, never) == world.stored()
+    assert world.tags() == ["acquired", "refresh_started", "refreshed"]
 
 
 # One refresh for many
@@ -723,8 +752,10 @@ def test_a_logout_before_the_send_stops_it(world: World, crew: Crew) -> None:
             other.logout(KEY)
 
     store.faults.after("load", somebody_logs_out, calls=(2,))
+    spy = Spy()
     with world.credentials(store=store) as credentials, pytest.raises(ReauthRequired, match="it was logged out"):
-        credentials.fresh(KEY, never)
+        credentials.fresh(KEY, spy)
+    assert not spy.called
 
 
 def test_a_revoker_that_fails_changes_nothing_about_a_late_response(world: World) -> None:

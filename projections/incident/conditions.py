@@ -1,0 +1,97 @@
+"""Where to stop a replay: small conditions on an event and the lease after it, such as ``generation>=3``."""
+
+import re
+from collections.abc import Callable, Mapping
+from operator import eq, ge, gt, le, lt, ne
+from typing import Any, Final
+
+import msgspec
+
+from ledger.errors import LeaseLedgerError
+from projections.incident.steps import Step
+
+__all__ = ["Condition", "NoSuchCondition", "parse_condition"]
+
+Condition = Callable[[Step], bool]
+"""Whether a replay should stop after a step."""
+
+_OF_EVENT: Final = ("at", "actor", "cause", "correlation_id", "attempt", "error", "status", "reason")
+_OF_STATE: Final = ("phase", "generation", "expires_at", "credential_present", "published_by")
+_OF_PLACE: Final = ("tag", "key", "position", "version", "changed")
+
+_TERM: Final = re.compile(r"\s*([a-z_]+)\s*(<=|>=|!=|=|<|>)\s*(.*?)\s*")
+_ORDER: Final[Mapping[str, Callable[[Any, Any], bool]]] = {"<=": le, ">=": ge, "<": lt, ">": gt}
+
+
+class NoSuchCondition(LeaseLedgerError, ValueError):
+    """A condition cannot be read; the message says how one looks."""
+
+
+def parse_condition(text: str) -> Condition:
+    """Read a condition: terms like ``phase=valid`` joined by ``,``, all of which have to hold.
+
+    A term compares a field of the event (``tag``, ``actor``, ``error``, ``attempt``, ``at``, ...), of its place
+    (``key``, ``position``, ``version``) or of the lease after it (``phase``, ``generation``, ``expires_at``, ...) by
+    ``=``, ``!=``, ``<``, ``<=``, ``>`` or ``>=``. ``none`` is the absence of a value; a tag may be given without
+    ``lease.``; ``changed=expires_at`` holds where that field changed.
+
+    Raises:
+        NoSuchCondition: There is no such field, or a term is no comparison.
+    """
+    terms = [_term(term) for term in text.split(",")]
+    return lambda step: all(term(step) for term in terms)
+
+
+def _term(text: str) -> Condition:
+    matched = _TERM.fullmatch(text)
+    if matched is None:
+        raise NoSuchCondition(f"{text.strip()!r} is no condition; say phase=valid, tag=refreshed or generation>=3")
+    field, operator, wanted = matched.groups()
+    if field not in (*_OF_EVENT, *_OF_STATE, *_OF_PLACE):
+        known = ", ".join(sorted((*_OF_EVENT, *_OF_STATE, *_OF_PLACE)))
+        raise NoSuchCondition(f"there is no field {field!r} to stop at; there are {known}")
+    if operator in _ORDER:
+        return _ordered(field, _ORDER[operator], wanted)
+    same = eq if operator == "=" else ne
+    return lambda step: same(_holds(step, field, wanted), True)
+
+
+def _ordered(field: str, compare: Callable[[Any, Any], bool], wanted: str) -> Condition:
+    try:
+        bound = int(wanted)
+    except ValueError:
+        raise NoSuchCondition(f"{field} can be compared with a whole number, not with {wanted!r}") from None
+
+    def holds(step: Step) -> bool:
+        value = _value(step, field)
+        return isinstance(value, int) and compare(value, bound)
+
+    return holds
+
+
+def _holds(step: Step, field: str, wanted: str) -> bool:
+    if field == "changed":
+        return wanted in step.changed
+    value = _value(step, field)
+    if field == "tag":
+        return wanted in (value, str(value).removeprefix("lease."))
+    return _as_text(value) == wanted
+
+
+def _value(step: Step, field: str) -> Any:
+    if field in _OF_STATE:
+        return getattr(step.after, field)
+    if field in _OF_EVENT:
+        return getattr(step.recorded.event, field, None)
+    return {
+        "tag": step.recorded.event.tag,
+        "key": str(step.recorded.key),
+        "position": step.recorded.position,
+        "version": step.recorded.version,
+    }.get(field)
+
+
+def _as_text(value: Any) -> str:
+    if value is None:
+        return "none"
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

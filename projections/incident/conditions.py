@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from ledger.errors import LeaseLedgerError
+from ledger.events import OpenAttempt
 from projections.incident.steps import Step
 
 __all__ = ["Condition", "NoSuchCondition", "parse_condition"]
@@ -82,7 +83,8 @@ def _value(step: Step, field: str) -> Any:
     if field in _OF_STATE:
         return getattr(step.after, field)
     if field in _OF_EVENT:
-        return getattr(step.recorded.event, field, None)
+        value = getattr(step.recorded.event, field, None)
+        return value.id if isinstance(value, OpenAttempt) else value
     return {
         "tag": step.recorded.event.tag,
         "key": str(step.recorded.key),

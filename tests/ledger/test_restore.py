@@ -143,13 +143,16 @@ def test_a_plain_snapshot_finds_the_event_that_had_published_it(ledger: LeaseLed
 
 
 def test_a_snapshot_of_another_lease_brings_back_no_event_of_this_one(ledger: LeaseLedger) -> None:
-    ledger.acquire_lease(KEY, 500)
-    ledger.acquire_lease(OTHER, 600)
-    ledger.begin_refresh(OTHER)
-    ledger.mark_expiring(KEY)
+    """Both leases were refreshing at their second version, but it is the other one's moment that comes back."""
+    for key, expires_at in ((KEY, 500), (OTHER, 600)):
+        ledger.acquire_lease(key, expires_at)
+        ledger.begin_refresh(key)
+    ledger.refresh_failed(KEY, False)
     ledger.restore_auth_lifecycle_snapshot(KEY, ledger.snapshot(OTHER))
-    state = ledger.state(KEY)
-    assert (state.phase, state.attempt) == (AuthLeasePhase.REFRESHING, None)
+    state, event = ledger.state(KEY), list(ledger.read(KEY))[-1].event
+    assert isinstance(event, LeaseRestored)
+    assert (state.phase, state.expires_at) == (AuthLeasePhase.REFRESHING, 600)
+    assert (state.attempt, state.published_by, event.captured_at_version) == (None, None, None)
 
 
 def test_a_compensating_restore_revives_the_attempt_that_was_open(ledger: LeaseLedger) -> None:

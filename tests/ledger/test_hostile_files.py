@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from ledger import LeaseKey, LeaseLedger, LedgerStorageError
+from ledger import (
+    Credentials,
+    FileTokenStore,
+    LeaseKey,
+    LeaseLedger,
+    LedgerStorageError,
+    PersistedTokens,
+    TokensElsewhere,
+)
 
 KEY = LeaseKey.parse("dev:openai:work")
 
@@ -61,3 +69,62 @@ def test_a_forked_child_and_its_parent_both_go_on_with_one_open_ledger(tmp_path:
         assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 4
         assert ledger.snapshot(KEY).generation == 101
         assert ledger.verify().ok
+
+
+@pytest.mark.parametrize("left_bytes", [0, 100, 4096, 6000])
+def test_a_file_truncated_under_a_running_process_ends_in_one_clear_error(tmp_path: Path, left_bytes: int) -> None:
+    ledger = LeaseLedger.open(url(tmp_path))
+    with ledger:
+        for _ in range(200):
+            ledger.acquire_lease(KEY, 6)
+    with LeaseLedger.open(url(tmp_path)) as damaged:
+        os.truncate(tmp_path / "auth.db", left_bytes)
+        with pytest.raises(
+            LedgerStorageError, match=r"damaged|no SQLite database|holds no lease ledger|failed|no such"
+        ):
+            damaged.acquire_lease(LeaseKey.parse("dev:other"), 7)
+            list(damaged.read_all())
+
+
+def test_a_token_folder_that_is_gone_is_no_logout(tmp_path: Path) -> None:
+    with LeaseLedger.open(url(tmp_path)) as ledger:
+        credentials = Credentials(ledger, FileTokenStore(tmp_path / "tokens"))
+        credentials.login(KEY, PersistedTokens("claude_ai_oauth", primary_secret="a", refresh_token="b"))
+        ledger.mark_expiring(KEY)
+        (tmp_path / "tokens").rename(tmp_path / "unmounted")
+        with pytest.raises(TokensElsewhere):
+            credentials.fresh(KEY, lambda tokens: tokens)
+        assert ledger.snapshot(KEY).credential_present
+        (tmp_path / "unmounted").rename(tmp_path / "tokens")
+        assert credentials.fresh(KEY, lambda tokens: tokens).primary_secret == "a"
+
+
+def test_after_a_sleep_of_a_day_an_open_attempt_of_somebody_else_still_gets_its_time(tmp_path: Path) -> None:
+    now_ms, passed_s = 1_000_000_000_000, 0.0
+
+    def monotonic() -> float:
+        nonlocal passed_s
+        passed_s += 0.05
+        return passed_s
+
+    def refresh(old: PersistedTokens) -> PersistedTokens:
+        return PersistedTokens("claude_ai_oauth", primary_secret="new", refresh_token="c", expires_at=2_000_000_000)
+
+    with LeaseLedger.open(url(tmp_path), clock=lambda: now_ms) as ledger, LeaseLedger.open(url(tmp_path)) as other:
+        store = FileTokenStore(tmp_path / "tokens")
+        credentials = Credentials(ledger, store, monotonic=monotonic, is_gone=lambda holder: False)
+        credentials.login(
+            KEY, PersistedTokens("claude_ai_oauth", primary_secret="a", refresh_token="b", expires_at=1_000_000_000)
+        )
+        other.begin_refresh(KEY, duration_ms=2_000)
+        now_ms += 86_400_000
+        assert credentials.fresh(KEY, refresh).primary_secret == "new"
+        assert passed_s >= 2.0
+        tags = [recorded.event.tag for recorded in ledger.read(KEY)]
+        assert tags == [
+            "lease.acquired",
+            "lease.refresh_started",
+            "lease.refresh_failed",
+            "lease.refresh_started",
+            "lease.refreshed",
+        ]

@@ -1,5 +1,6 @@
 """Restores: every phase from every phase, never a lower generation, and never over something newer."""
 
+import itertools
 from collections.abc import Iterator
 
 import pytest
@@ -85,7 +86,8 @@ def test_a_restore_that_undoes_an_event_is_refused_when_anything_came_after_it()
 
 @pytest.fixture
 def ledger() -> Iterator[LeaseLedger]:
-    with LeaseLedger.open("memory://", clock=lambda: 1_000, actor="tester") as opened:
+    times = itertools.count(1_000)
+    with LeaseLedger.open("memory://", clock=lambda: next(times), actor="tester") as opened:
         yield opened
 
 

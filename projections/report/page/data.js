@@ -4,7 +4,7 @@ const model = JSON.parse(document.getElementById("data").textContent);
 const events = model.events;
 const total = events.id.length;
 const moments = events.at.map(Number);
-const UNITS = [[86400000, "d"], [3600000, "h"], [60000, "min"], [1000, "s"]];
+const UNITS = [[86400000, "d", 3600000, "h"], [3600000, "h", 60000, "min"], [60000, "min", 1000, "s"]];
 
 const element = (id) => document.getElementById(id);
 const shortTag = (tag) => tag.replace(/^lease\./, "").replaceAll("_", " ");
@@ -36,10 +36,11 @@ function expiryText(index) {
 }
 
 function durationText(ms) {
-  for (const [size, unit] of UNITS) {
-    if (ms >= size) return `${Number((ms / size).toPrecision(3))} ${unit}`;
+  for (const [size, unit, part, partUnit] of UNITS) {
+    const rest = Math.floor((ms % size) / part);
+    if (ms >= size) return `${Math.floor(ms / size)} ${unit}${rest ? ` ${rest} ${partUnit}` : ""}`;
   }
-  return `${ms} ms`;
+  return ms < 1000 ? `${ms} ms` : `${Number((ms / 1000).toPrecision(3))} s`;
 }
 
 function grouped(column) {

@@ -144,6 +144,7 @@ function resized() {
 function printing(begins) {
   if (begins) {
     setTheme(false);
+    element("lanes").scrollTop = 0;
     fitCanvas(AXIS + Math.min(lanes.length, 200) * LANE);
     drawRows(true);
     draw();
@@ -217,5 +218,14 @@ function begin() {
   choosePlace(view.shown.length - 1);
 }
 
+// For whoever drives the page from outside: where an event is drawn, in the coordinates of the window.
+function positionOf(index) {
+  draw();
+  const hit = hits.find((found) => found.items.includes(index));
+  const box = canvas.getBoundingClientRect();
+  return hit ? { x: box.left + (hit.left + hit.right) / 2, y: box.top + (hit.top + hit.bottom) / 2, together: hit.items.length } : null;
+}
+
 begin();
+window.leaseReport = Object.freeze({ positionOf });
 document.documentElement.dataset.ready = "yes";

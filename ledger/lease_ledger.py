@@ -100,7 +100,9 @@ class LeaseLedger(AuthLeaseHandle):
 
         Args:
             url: ``sqlite:///relative.db`` or ``sqlite:////absolute.db``, optionally with ``?synchronous=normal``
-                (an acknowledged event then survives the process but perhaps not a power loss); ``memory://`` for tests.
+                (an acknowledged event then survives the process but perhaps not a power loss);
+                ``postgresql://user@host/database`` for many machines, optionally with ``?schema=name`` and
+                ``create=no`` (leave making the tables to ``lease-ledger init``); ``memory://`` for tests.
             clock: Returns epoch milliseconds; the system clock by default. The ledger reads time from nothing else.
             actor: Who acts, as one short text; user, host and process by default.
             new_id: Returns a new event id, at least 96 random bits; from the operating system by default.

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import importlib.util
 import os
+import pwd
 import secrets
 import shutil
 import signal
@@ -22,6 +23,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
@@ -78,6 +80,11 @@ def _binaries() -> Path:
     return max(package.glob("pginstall*"), key=lambda folder: len(folder.name)) / "bin"
 
 
+def _unprivileged() -> dict[str, Any]:
+    nobody = pwd.getpwnam("nobody")
+    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -99,12 +106,14 @@ class PgServer:
         self.port = _free_port()
         self.password = secrets.token_hex(12)
         self.url = f"postgresql://tester:{self.password}@127.0.0.1:{self.port}/postgres"
-        self._user = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
+        self._user = _unprivileged() if os.geteuid() == 0 else {}
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
         if os.geteuid() == 0:
             shutil.chown(folder, "nobody")
             folder.parent.chmod(0o711)
+            if not all(parent.stat().st_mode & 0o001 for parent in self.bin.parents):
+                self.bin = Path(shutil.copytree(self.bin.parent, folder.parent / "postgres")) / "bin"
         password_file = folder / "password"
         password_file.write_text(self.password)
         if os.geteuid() == 0:

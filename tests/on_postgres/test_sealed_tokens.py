@@ -3,6 +3,7 @@
 import base64
 import os
 import stat
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -246,3 +247,11 @@ def test_a_server_that_is_not_there_is_unavailable() -> None:
         PostgresTokenStore("postgresql://me:s3cret@127.0.0.1:1/db", key=new_token_key())
     assert isinstance(failed.value, TokenStoreUnavailable)
     assert "s3cret" not in f"{failed.value}{failed.value.__cause__}"
+
+
+def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == "cryptography"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    with pytest.raises(TokenStoreUnavailable, match=r"pip install 'lease-ledger\[postgres\]'"):
+        TokenCipher(new_token_key())

@@ -4,7 +4,15 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
+
+import pytest
+from oauth_server.client import OAuthClient
+from oauth_server.running import running_server
+
+from ledger import PersistedTokens, RefreshError
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -38,19 +46,30 @@ def run(command: list[str], folder: Path) -> str:
     return done.stdout
 
 
-def first_screen() -> tuple[str, str, str]:
-    (_, code), (_, printed), (_, session) = BLOCK.findall(README)[:3]
-    return code, printed, session
+def blocks(language: str) -> list[str]:
+    return [text for found, text in BLOCK.findall(README) if found == language]
 
 
 def test_the_first_example_has_ten_lines() -> None:
-    code, _, _ = first_screen()
-    assert len([line for line in code.splitlines() if line.strip()]) == 10
+    assert len([line for line in blocks("python")[0].splitlines() if line.strip()]) == 10
 
 
-def test_the_first_screen_does_what_it_shows(tmp_path: Path) -> None:
-    code, printed, session = first_screen()
-    assert run([sys.executable, "-c", code], tmp_path) == printed
-    for shown in session.split("$ ")[1:]:
-        command, _, output = shown.partition("\n")
-        assert comparable(run(["sh", "-c", command], tmp_path)) == comparable(output), command
+def test_every_session_shown_does_what_it_shows(tmp_path: Path) -> None:
+    printed = BLOCK.findall(README)[1][1]
+    assert run([sys.executable, "-c", blocks("python")[0]], tmp_path) == printed
+    for session in blocks("console"):
+        for shown in session.split("$ ")[1:]:
+            command, _, output = shown.partition("\n")
+            assert comparable(run(["sh", "-c", command], tmp_path)) == comparable(output), command
+
+
+def test_the_refresh_function_shown_works_at_a_real_server() -> None:
+    with running_server() as server, OAuthClient(server) as client:
+        names: dict[str, Any] = {"TOKEN_URL": f"{server.url}/token", "ID": server.client_id, "time": time}
+        exec(blocks("python")[1], names)
+        old = PersistedTokens("external_tokens", refresh_token=client.login().refresh_token)
+        new = names["refresh"](old)
+        assert client.resource(new.primary_secret) == 200 and new.refresh_token != old.refresh_token
+        with pytest.raises(RefreshError) as refusal:
+            names["refresh"](old)
+        assert (refusal.value.permanent, refusal.value.error, refusal.value.status) == (True, "invalid_grant", 400)

@@ -8,8 +8,11 @@ import click
 from projections.cli.audit_commands import history, leases, rebuild, stale
 from projections.cli.doctor_commands import doctor
 from projections.cli.exits import EXIT_CODES, Exit, QuietGroup
+from projections.cli.export import export
+from projections.cli.import_ import import_audit_trail
 from projections.cli.login_commands import login, logout, status
 from projections.cli.proof_commands import checkpoint, verify
+from projections.cli.report import report
 from projections.cli.session import Session
 from projections.cli.sql_commands import datasette_metadata, sql
 from projections.cli.storage_commands import backup, copy, init
@@ -77,6 +80,9 @@ _COMMANDS = (
     init,
     backup,
     copy,
+    export,
+    import_audit_trail,
+    report,
 )
 
 for _command in _COMMANDS:

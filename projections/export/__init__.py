@@ -5,7 +5,7 @@ Events carry no secrets, and so exports carry none either.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Final, TextIO
+from typing import IO, Final
 
 from ledger.lease_ledger import LeaseLedger
 from ledger.reading import RecordedEvent
@@ -47,7 +47,7 @@ def export_lines(ledger: LeaseLedger, form: str = "jsonl", selection: Selection 
 
 def export_events(
     ledger: LeaseLedger,
-    out: TextIO,
+    out: IO[str],
     form: str = "jsonl",
     selection: Selection = EVERYTHING,
     progress: Callable[[int], None] | None = None,

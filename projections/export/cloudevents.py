@@ -2,7 +2,8 @@
 
 ``time`` is when it happened: the exchange, for a refresh recorded after a crash; else when it was recorded, which
 ``recordedtime`` always tells. ``causationid`` names the event that led to this one: the start of the refresh that
-ended, or the event a restore undoes. ``sequence`` is the position in the ledger, padded so that texts sort like numbers.
+ended, or the event that a restore undoes. ``sequence`` is the position in the ledger, padded so that texts sort like
+numbers.
 
 ``expirytime`` is left out unless asked for: by that extension's meaning, whatever stands between may drop an event once
 the time has passed, and a history would lose the logins whose credentials have expired.

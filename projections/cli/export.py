@@ -1,0 +1,59 @@
+"""``export``: the events in the forms that other tools read."""
+
+from pathlib import Path
+
+import click
+import msgspec
+
+from projections.cli.output import Output
+from projections.cli.selection import selection_options
+from projections.cli.session import Session, json_option
+from projections.export import FORMATS, Selection, export_events
+
+__all__ = ["Exported", "export"]
+
+
+class Exported(msgspec.Struct, frozen=True):
+    """The answer of ``export`` into a file: where, in which form, and how many events."""
+
+    path: str
+    format: str
+    events: int
+
+
+@click.command()
+@click.option(
+    "--format", "form", type=click.Choice(tuple(FORMATS)), default="jsonl", show_default=True, help="The form."
+)
+@click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="A new file.")
+@selection_options
+@json_option
+@click.pass_obj
+def export(session: Session, form: str, output: Path | None, selection: Selection, as_json: bool) -> None:
+    """Write events for other tools: JSON lines, CSV, OCSF 1.8.0 or CloudEvents 1.0.2.
+
+    To standard output, or into a new file with --output, and then --json tells how many. Times are dates, dates and
+    times (UTC unless they name a zone), or epoch milliseconds. No export holds a secret, for no event does.
+
+    \b
+    Example:
+      lease-ledger --db auth.db export --format ocsf --since 2026-01-31 > events.jsonl
+      lease-ledger --db auth.db export --format csv --key dev:openai:work -o work.csv
+    """
+    answer = Output(as_json)
+    with session.ledger() as ledger, answer.progress("exporting") as progress:
+        last = ledger.recorder.last_position()
+
+        def tell(done: int) -> None:
+            progress(done, max(last, done))
+
+        if output is None:
+            with click.open_file("-", "w", encoding="utf-8") as out:
+                export_events(ledger, out, form, selection, tell)
+            return
+        try:
+            with output.open("x", encoding="utf-8", newline="") as out:
+                count = export_events(ledger, out, form, selection, tell)
+        except FileExistsError:
+            raise click.UsageError(f"{output} is there already; name a new file.") from None
+    answer.one(Exported(str(output), form, count), f"{count:,} events to {output}")

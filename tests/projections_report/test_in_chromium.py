@@ -91,6 +91,10 @@ def test_hovering_tells_what_a_mark_is(open_report):
     where = report.position(0)
     report.page.mouse.move(where["x"], where["y"])
     assert "logged in: generation 1" in report.page.inner_text("#tip")
+    report.page.mouse.move(report.page.locator("#canvas").bounding_box()["x"] + 40, where["y"])
+    assert report.page.inner_text("#tip") == str(WORK)
+    report.page.mouse.move(5, 5)
+    assert not report.page.locator("#tip").is_visible()
 
 
 def test_filters_and_search_leave_what_matches(open_report):
@@ -127,6 +131,7 @@ def test_arrow_keys_step_through_the_events_wherever_the_focus_is(open_report):
     assert report.chosen() == 2
     page.keyboard.press("ArrowLeft")
     assert report.chosen() == 1
+    assert page.text_content("#said").endswith("prod:anthropic:ci, logged in: generation 1; then valid")
     page.focus("#rows")
     page.keyboard.press("ArrowDown")
     assert report.chosen() == 2
@@ -191,6 +196,12 @@ def test_the_time_axis_zooms_and_pans(open_report):
     assert apart() == pytest.approx(2 * whole, rel=0.2)
     page.keyboard.press("0")
     assert apart() == whole
+    report.slide(1)
+    for _ in range(8):
+        page.keyboard.press("+")
+    assert report.position(1) is not None
+    report.slide(7)
+    page.click("#zoom-fit")
     where = report.position(7)
     page.mouse.move(where["x"], where["y"])
     page.keyboard.down("Control")

@@ -34,9 +34,10 @@ function showFilter() {
 function showChoice() {
   slider.value = String(Math.max(view.place, 0));
   const index = chosen();
-  slider.setAttribute("aria-valuetext", index < 0 ? "no event" : `${calendar(events.at[index], 19)}, ${keyOf(index)}, ${events.text[index]}`);
+  const words = index < 0 ? "no event" : `${calendar(events.at[index], 19)}, ${keyOf(index)}, ${events.text[index]}`;
+  slider.setAttribute("aria-valuetext", words);
+  element("said").textContent = index < 0 ? words : `${words}; then ${phaseName(events.phase[index])}`;
   element("where").textContent = `${view.place + 1} of ${view.shown.length}`;
-  canvas.setAttribute("aria-label", index < 0 ? "Timeline, no event" : `Timeline, at ${events.text[index]}, ${keyOf(index)}`);
   scrollToChosen();
   showDetails();
   drawRows();
@@ -55,6 +56,12 @@ function setTheme(dark) {
   repaint();
 }
 
+function laneAt(event) {
+  const box = canvas.getBoundingClientRect();
+  const number = Math.floor((event.clientY - box.top - AXIS + element("lanes").scrollTop) / LANE);
+  return event.clientX - box.left < GUTTER - 8 && event.clientY - box.top > AXIS ? lanes[number] : undefined;
+}
+
 function hitAt(event) {
   const box = canvas.getBoundingClientRect();
   const [x, y] = [event.clientX - box.left, event.clientY - box.top];
@@ -67,13 +74,19 @@ function chooseHit(hit) {
   choose(hit.items[(place + 1) % hit.items.length]);
 }
 
-function showTip(event, hit) {
-  tip.hidden = !hit;
-  canvas.classList.toggle("over", Boolean(hit));
-  if (!hit) return;
+function tipText(event, hit) {
+  if (!hit) return laneAt(event)?.name ?? "";
   const [first] = hit.items;
   const more = hit.items.length > 1 ? `\nand ${hit.items.length - 1} more: click steps through, double click zooms in` : "";
-  tip.textContent = `${calendar(events.at[first], 23)}\n${events.text[first]}${more}`;
+  return `${calendar(events.at[first], 23)}\n${events.text[first]}${more}`;
+}
+
+function showTip(event, hit) {
+  const words = tipText(event, hit);
+  tip.hidden = !words;
+  canvas.classList.toggle("over", Boolean(hit));
+  if (!words) return;
+  tip.textContent = words;
   const box = element("lanes").parentElement.getBoundingClientRect();
   tip.style.left = `${Math.min(event.clientX - box.left + 12, box.width - tip.offsetWidth - 8)}px`;
   tip.style.top = `${event.clientY - box.top + 14}px`;
@@ -193,7 +206,7 @@ function listenToCanvas() {
   });
   canvas.addEventListener("pointermove", dragged);
   canvas.addEventListener("pointerup", released);
-  canvas.addEventListener("pointerleave", (event) => { if (!grip) showTip(event, null); });
+  canvas.addEventListener("pointerleave", () => { tip.hidden = true; });
   canvas.addEventListener("dblclick", (event) => zoom(0.25, momentAt(event.clientX - canvas.getBoundingClientRect().left)));
   canvas.addEventListener("wheel", wheeled, { passive: false });
 }

@@ -18,12 +18,17 @@ function fullRange() {
 
 function setRange(from, to) {
   const span = Math.max(to - from, 20);
-  const middle = (from + to) / 2;
-  [view.from, view.to] = [middle - span / 2, middle + span / 2];
+  const half = (from + to) / 2;
+  [view.from, view.to] = [half - span / 2, half + span / 2];
   changed("range");
 }
 
-function zoom(factor, around = (view.from + view.to) / 2) {
+function middle() {
+  const at = chosen() < 0 ? NaN : moments[chosen()];
+  return at >= view.from && at <= view.to ? at : (view.from + view.to) / 2;
+}
+
+function zoom(factor, around = middle()) {
   const [least, most] = fullRange();
   const span = Math.min((view.to - view.from) * factor, (most - least) * 1.5);
   const share = (around - view.from) / (view.to - view.from);

@@ -34,15 +34,15 @@ from projections.importing.trail import TARGET, TrailLine, UnusableLine
 
 __all__ = ["IMPORT_ACTOR", "TrailRecorder", "is_imported"]
 
-IMPORT_ACTOR: Final = f"unknown (imported from {TARGET})"
+IMPORT_ACTOR: Final = f"somebody (imported from {TARGET})"
 """Who imported events name: the trail does not tell who acted."""
 
 _UNKNOWN_HOLDER: Final = Holder("unknown", "unknown", 0, "", "import")
 _EXPIRY: Final = "expiry unknown"
-_LEAST: Final = "the generation counts the publications in the trail, and may have been higher"
+_LEAST: Final = "generation counted from the trail, so at least that"
 _UNKNOWNS: Final = {
-    Transition.ACQUIRE: f"{_EXPIRY}; {_LEAST}; its time is the line's",
-    Transition.COMPLETE_REFRESH: f"{_EXPIRY}; {_LEAST}; its time is the line's",
+    Transition.ACQUIRE: f"{_EXPIRY}; {_LEAST}; published at the time of the line",
+    Transition.COMPLETE_REFRESH: f"{_EXPIRY}; {_LEAST}; published at the time of the line",
     Transition.BEGIN_REFRESH: "holder and duration unknown",
     Transition.REFRESH_FAILED_TRANSIENT: "error unknown",
     Transition.REFRESH_FAILED_PERMANENT: "error unknown",

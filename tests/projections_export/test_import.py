@@ -82,8 +82,8 @@ def test_what_the_trail_does_not_tell_is_said_to_be_unknown(tmp_path):
     _, events, _ = imported(tmp_path, *WHOLE_LIFE)
     causes = [recorded.event.cause for recorded in events]
     assert causes[0] == (
-        "imported from trail.jsonl:1 (acquire_lease); expiry unknown; the generation counts the publications in the "
-        "trail, and may have been higher; its time is the line's"
+        "imported from trail.jsonl:1 (acquire_lease); expiry unknown; generation counted from the trail, so at least "
+        "that; published at the time of the line"
     )
     assert causes[1] == "imported from trail.jsonl:2 (mark_expiring)"
     assert "holder and duration unknown" in causes[2]

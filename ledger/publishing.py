@@ -18,7 +18,7 @@ from ledger.handle import RefreshAttempt
 from ledger.lease_ledger import LeaseLedger
 from ledger.marker import marker_attempt
 from ledger.provenance import Provenance, TokenClass, provenance_of
-from ledger.recovery import marked_for
+from ledger.recovery import marked_for, recover
 from ledger.refresh_errors import TokensNotSaved
 from ledger.state import LeaseState
 from ledger.store_errors import TokensChanged
@@ -78,6 +78,7 @@ class _Publishing:
         self.received = received
         self.monotonic = monotonic
         self.started_s = monotonic()
+        self.settled = False
 
     def run(self) -> Protocol[Saved]:
         pause_s = FIRST_RETRY_S
@@ -108,6 +109,11 @@ class _Publishing:
         state: LeaseState = yield Step(lambda: self.ledger.state(self.key))
         is_open = state.attempt is not None and state.attempt.id == self.attempt.id
         if not is_open and not self._is_only_live_token(state):
+            if not self.settled:
+                # What overtook us may be a login that was never saved: undone, it leaves our attempt open again.
+                yield from recover(self.ledger, self.store, self.key)
+                self.settled = True
+                return (yield from self._save_if_wanted())
             return Saved(None, None if state.credential_present else self.received)
         publication: Publication = yield Step(lambda: self.ledger.plan_publication(self.key))
         marked = marked_for(publication, self.attempt.id, self.received)

@@ -8,14 +8,18 @@ import click
 from projections.cli.audit_commands import history, leases, rebuild, stale
 from projections.cli.doctor_commands import doctor
 from projections.cli.exits import EXIT_CODES, Exit, QuietGroup
+from projections.cli.explain_commands import explain
 from projections.cli.export import export
 from projections.cli.import_ import import_audit_trail
+from projections.cli.incident_commands import incident
 from projections.cli.login_commands import login, logout, status
 from projections.cli.proof_commands import checkpoint, verify
+from projections.cli.replay_commands import replay
 from projections.cli.report import report
 from projections.cli.session import Session
 from projections.cli.sql_commands import datasette_metadata, sql
 from projections.cli.storage_commands import backup, copy, init
+from projections.cli.time_commands import as_of, diff, timeline
 
 __all__ = ["lease_ledger"]
 
@@ -69,9 +73,15 @@ _COMMANDS = (
     logout,
     status,
     history,
+    as_of,
+    diff,
+    timeline,
+    explain,
     leases,
     stale,
     doctor,
+    replay,
+    incident,
     verify,
     checkpoint,
     rebuild,

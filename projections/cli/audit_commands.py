@@ -1,18 +1,21 @@
 """``history``, ``leases``, ``stale`` and ``rebuild``: answers of the audit log."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import click
 import msgspec
 
 from ledger.keys import LeaseKey
 from projections.audit import AuditLog
+from projections.cli.moments import read_time
 from projections.cli.output import Output, styled
 from projections.cli.session import Session, json_option, key_argument
 from projections.cli.text import utc
+from projections.leases import CurrentLease
+from projections.time_travel import LeaseThen
 
-__all__ = ["Rebuilt", "history", "leases", "rebuild", "stale"]
+__all__ = ["Rebuilt", "caught_up", "history", "leases", "rebuild", "stale"]
 
 
 class Rebuilt(msgspec.Struct, frozen=True):
@@ -23,7 +26,7 @@ class Rebuilt(msgspec.Struct, frozen=True):
 
 
 @contextlib.contextmanager
-def _caught_up(session: Session, output: Output) -> Iterator[AuditLog]:
+def caught_up(session: Session, output: Output) -> Iterator[AuditLog]:
     """The audit log of the session's ledger, brought up to date under a progress bar."""
     with session.ledger() as ledger, AuditLog.open(ledger) as audit:
         with output.progress("reading the ledger") as progress:
@@ -46,7 +49,7 @@ def history(session: Session, key: LeaseKey, last: int | None, as_json: bool) ->
       lease-ledger --db auth.db history dev:openai:work --last 20
     """
     output = Output(as_json)
-    with _caught_up(session, output) as audit:
+    with caught_up(session, output) as audit:
         entries = audit.history(key, last)
     rows = [
         (
@@ -66,20 +69,23 @@ def history(session: Session, key: LeaseKey, last: int | None, as_json: bool) ->
 
 
 @click.command()
+@click.option("--at", "at_ms", metavar="TIME", type=read_time, help="As they were at this time, such as 15m (ago).")
 @json_option
 @click.pass_obj
-def leases(session: Session, as_json: bool) -> None:
-    """List every lease as it is now, released ones too.
+def leases(session: Session, at_ms: int | None, as_json: bool) -> None:
+    """List every lease as it is now, or was at a time, released ones too.
 
     In JSON: one object for each lease.
 
     \b
     Example:
       lease-ledger --db auth.db leases
+      lease-ledger --db auth.db leases --at 2025-01-31T12:00Z
     """
     output = Output(as_json)
-    with _caught_up(session, output) as audit:
-        found = audit.leases()
+    found: Sequence[CurrentLease | LeaseThen]
+    with caught_up(session, output) as audit:
+        found = audit.leases() if at_ms is None else audit.leases(at=at_ms)
     rows = [
         (
             lease.key,
@@ -94,7 +100,12 @@ def leases(session: Session, as_json: bool) -> None:
         for lease in found
     ]
     headings = ("key", "phase", "generation", "expires", "version", "last change", "event", "actor")
-    output.many(found, headings, rows, empty="the ledger is empty: nobody has logged in yet")
+    output.many(
+        found,
+        headings,
+        rows,
+        empty="the ledger is empty: nobody has logged in yet" if at_ms is None else "nobody had logged in then",
+    )
 
 
 @click.command()
@@ -113,7 +124,7 @@ def stale(session: Session, as_json: bool) -> None:
     """
     output = Output(as_json)
     store = session.token_store()
-    with _caught_up(session, output) as audit:
+    with caught_up(session, output) as audit:
         found = audit.stale_markers(store)
     rows = [
         (

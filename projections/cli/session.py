@@ -16,7 +16,7 @@ from ledger.stores.base import TokenStore
 from ledger.stores.file import FileTokenStore
 from ledger.tokens import PersistedTokens
 
-__all__ = ["Session", "any_key_argument", "json_option", "key_argument", "read_tokens"]
+__all__ = ["Session", "any_key_argument", "json_option", "key_argument", "keys_argument", "read_tokens"]
 
 LONGEST_TOKENS_BYTES: Final = 4 * 1024 * 1024
 
@@ -80,6 +80,15 @@ def _parse_key(context: click.Context, parameter: click.Parameter, value: str | 
 
 key_argument: Final = click.argument("key", callback=_parse_key)
 """``KEY``: ``realm:binding`` or ``realm:binding:profile``."""
+
+
+def _parse_keys(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[LeaseKey, ...]:
+    keys = (_parse_key(context, parameter, value) for value in values)
+    return tuple(key for key in keys if key is not None)
+
+
+keys_argument: Final = click.argument("keys", metavar="[KEY]...", nargs=-1, callback=_parse_keys)
+"""``[KEY]...``: some leases, or all."""
 
 any_key_argument: Final = click.argument("key", callback=_parse_key, required=False)
 """``[KEY]``: one lease, or all."""

@@ -27,6 +27,7 @@ from ledger.holder import is_provably_gone
 from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
 from ledger.login import login, logout
+from ledger.recorders.base import LOOK_EVERY_S
 from ledger.recovery import recover
 from ledger.refresh import FreshRequest, fresh_tokens, usable_now
 from ledger.refresh_errors import ReauthRequired, RefreshError
@@ -192,8 +193,11 @@ async def _perform(
     match effect:
         case Step(call):
             return await to_thread.run_sync(call)
-        case Pause(seconds):
+        case Pause(seconds, None):
             return await anyio.sleep(seconds)
+        case Pause(seconds, _):
+            # Waiting for a commit would hold a worker thread all the time; looking often does not.
+            return await anyio.sleep(min(seconds, LOOK_EVERY_S))
         case Exchange(tokens):
             assert refresh is not None
             return await refresh(tokens)

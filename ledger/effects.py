@@ -30,9 +30,13 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Wait so many seconds before looking again."""
+    """Wait so many seconds before looking again.
+
+    ``since``: the change token taken before the last look; the wait may end as soon as anything was committed after it.
+    """
 
     seconds: float
+    since: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +113,8 @@ def _perform(
     match effect:
         case Step(call):
             return call()
-        case Pause(seconds):
-            return time.sleep(seconds)
+        case Pause(seconds, since):
+            return time.sleep(seconds) if since is None else ledger.recorder.wait_for_change(since, seconds)
         case Exchange(tokens):
             assert refresh is not None
             return refresh(tokens)

@@ -38,7 +38,6 @@ from ledger.tokens import PersistedTokens
 
 __all__ = ["FreshRequest", "fresh_tokens", "usable_now"]
 
-POLL_S: Final = 0.01
 HOLDER_CHECK_EVERY_S: Final = 0.1
 PATIENCE_IN_DEADLINES: Final = 4
 LONGEST_COOL_DOWN_S: Final = 30.0
@@ -197,6 +196,8 @@ class _Fresh:
         if self.watch is None or not self.watch.is_on(state):
             self.watch = _Watch(state, self.monotonic())
         watch = self.watch
+        since: int = yield Step(self.ledger.recorder.change_token)
+        state = yield Step(lambda: self.ledger.state(self.key))
         while watch.is_on(state):
             now_s = self.monotonic()
             patience_s = PATIENCE_IN_DEADLINES * max(self.request.refresh_deadline_s, _duration_s(state))
@@ -205,7 +206,8 @@ class _Fresh:
             if watch.is_over(now_s, self.is_gone):
                 yield from self._take_over(state)
                 return
-            yield Pause(POLL_S)
+            yield Pause(HOLDER_CHECK_EVERY_S, since)
+            since = yield Step(self.ledger.recorder.change_token)
             state = yield Step(lambda: self.ledger.state(self.key))
 
     def _take_over(self, state: LeaseState) -> Protocol[None]:

@@ -13,7 +13,7 @@ from ledger.store_errors import TokenStoreError, TokenStoreUnavailable
 from ledger.stores.file import FileTokenStore
 from ledger.tokens import PersistedAuthMode, PersistedTokens
 from projections.audit import AuditLog
-from projections.stale_markers import StoredToken, TokenFinding
+from projections.stale_markers import StoredToken, TokenFinding, find_stale_markers
 
 KEY = LeaseKey.parse("dev:openai:work")
 CANARY = "canary-3f9c"
@@ -115,6 +115,7 @@ def test_a_released_lease_misses_nothing(ledger: LeaseLedger, store: FileTokenSt
     Credentials(ledger, store).login(KEY, OAUTH)
     Credentials(ledger, store).logout(KEY)
     assert _found(ledger, store) == []
+    assert find_stale_markers(ledger, store, [KEY]) == []
 
 
 def test_tokens_of_a_key_the_ledger_never_saw_are_listed_too(ledger: LeaseLedger, store: FileTokenStore) -> None:

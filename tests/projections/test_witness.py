@@ -11,7 +11,9 @@ import pytest
 from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
 from ledger.verification import Finding
+from projections import catch_up
 from projections.audit import AuditLog
+from projections.audit_checkpoint import AuditCheckpoint, RebuildReason
 
 OPENAI, WORK = LeaseKey.parse("dev:openai"), LeaseKey.parse("dev:openai:work")
 CHANGED_ACTOR = "UPDATE stored_events SET state = json_set(state, '$.actor', 'somebody else') WHERE rowid = ?"
@@ -126,7 +128,8 @@ def test_the_audit_file_names_the_event(name: str, audited: AuditLog, going_arou
         except sqlite3.IntegrityError:
             pytest.skip("the table itself refuses it")
     outcome = audited.verify()
-    first = _by_audit(outcome.findings)[0]
+    first, *others = _by_audit(outcome.findings)
+    assert len(others) == (name in ("two far apart swapped", "two bodies swapped"))
     assert (first.position, first.key, first.version) == (position, key, version)
     assert what in first.detail
     assert outcome.witnesses == ("chain", "audit")
@@ -154,6 +157,26 @@ def test_a_rebuild_does_not_hide_it(name: str, audited: AuditLog, going_around_t
     with AuditLog.open(audited.ledger) as fresh:
         fresh.catch_up()
         assert _by_audit(fresh.verify().findings) == []
+
+
+def test_what_others_took_in_while_a_rebuild_ran_is_evidence_too(
+    audited: AuditLog, going_around_the_guards: Around, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compare = catch_up._contradiction
+
+    def meanwhile(*checkpoints: AuditCheckpoint) -> RebuildReason | None:
+        audited.ledger.release_lease(WORK)
+        with AuditLog.open(audited.ledger) as other:
+            assert other.catch_up() == 10
+        with going_around_the_guards() as raw:
+            _change(10)(raw)
+        return compare(*checkpoints)
+
+    monkeypatch.setattr(catch_up, "_contradiction", meanwhile)
+    audited.rebuild()
+    (finding,) = _by_audit(audited.verify().findings)
+    assert (finding.position, finding.key, finding.version) == (10, str(WORK), 5)
+    assert "set aside" in finding.detail
 
 
 def test_a_question_answers_from_the_ledger_as_it_is_now(audited: AuditLog, going_around_the_guards: Around) -> None:

@@ -32,13 +32,13 @@ class Exported(msgspec.Struct, frozen=True):
 def export(session: Session, form: str, output: Path | None, selection: Selection, as_json: bool) -> None:
     """Write events for other tools: JSON lines, CSV, OCSF 1.8.0 or CloudEvents 1.0.2.
 
-    To standard output, or into a new file with --output, and then --json tells how many. Times are dates, dates and
-    times (UTC unless they name a zone), or epoch milliseconds. No export holds a secret, for no event does.
+    To standard output, or into a new file with --output, and then --json tells how many. No export holds a secret, for
+    no event does.
 
     \b
     Example:
       lease-ledger --db auth.db export --format ocsf --since 2026-01-31 > events.jsonl
-      lease-ledger --db auth.db export --format csv --key dev:openai:work -o work.csv
+      lease-ledger --db auth.db export --format csv dev:openai:work -o work.csv
     """
     answer = Output(as_json)
     with session.ledger() as ledger, answer.progress("exporting") as progress:

@@ -36,7 +36,7 @@ def report(session: Session, page: Path, title: str, limit: int, selection: Sele
 
     \b
     Example:
-      lease-ledger --db auth.db report incident.html --key dev:openai:work --since 2026-01-31
+      lease-ledger --db auth.db report incident.html dev:openai:work --since 2h
     """
     if page.suffix.lower() not in (".html", ".htm"):
         raise click.UsageError(f"a report is an HTML page, and {page} is not named like one; call it {page.stem}.html.")

@@ -1,69 +1,47 @@
-"""The options that choose events: by lease, by kind, by time."""
+"""The arguments and options that choose events: by lease, by kind, by time."""
 
 import functools
-import re
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any
 
 import click
 
-from ledger.keys import IdentityError, LeaseKey
-from projections.export import TAGS, Selection
+from ledger.keys import LeaseKey
+from projections.cli.moments import read_time
+from projections.cli.session import keys_argument
+from projections.export import Selection
 
 __all__ = ["selection_options"]
 
-_EPOCH: Final = datetime.fromtimestamp(0, UTC)
-_DATED: Final = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?)?(Z|[+-]\d\d:?\d\d)?", re.IGNORECASE)
 
-
-def _moment(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
-    """Epoch milliseconds of a date, a date and time (UTC unless it names a zone), or epoch milliseconds."""
-    if value is None or (value.isascii() and value.isdigit()):
-        return None if value is None else int(value)
+def _selection(keys: tuple[LeaseKey, ...], since: int | None, until: int | None, tags: tuple[str, ...]) -> Selection:
+    full = tuple(tag if tag.startswith("lease.") else f"lease.{tag}" for tag in tags)
     try:
-        if not _DATED.fullmatch(value):
-            raise ValueError(value)
-        at = datetime.fromisoformat(value.upper())
-    except ValueError:
-        raise click.BadParameter(
-            f"{value!r} is no time; write 2026-01-31, 2026-01-31T12:00:00Z or epoch milliseconds.", context, parameter
-        ) from None
-    return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - _EPOCH) // timedelta(milliseconds=1)
-
-
-def _keys(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[LeaseKey, ...] | None:
-    try:
-        return tuple(map(LeaseKey.parse, values)) or None
-    except IdentityError as error:
-        raise click.BadParameter(f"{error}.", context, parameter) from error
-
-
-_OPTIONS: Final = (
-    click.option("--until", callback=_moment, metavar="TIME", help="Only up to this time."),
-    click.option("--since", callback=_moment, metavar="TIME", help="Only from this time on."),
-    click.option(
-        "--event", "tags", multiple=True, type=click.Choice(TAGS), metavar="TAG", help="Only this kind; repeatable."
-    ),
-    click.option("--key", "keys", multiple=True, callback=_keys, metavar="KEY", help="Only this lease; repeatable."),
-)
+        return Selection(keys or None, since, until, full or None)
+    except ValueError as error:
+        raise click.UsageError(f"{error}.") from error
 
 
 def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """``--key``, ``--event``, ``--since`` and ``--until``, which the command gets as one ``selection``."""
+    """``[KEY]...``, ``--tag``, ``--since`` and ``--until``, which the command gets as one ``selection``."""
 
     @functools.wraps(command)
     def chosen(
         *arguments: Any,
-        keys: tuple[LeaseKey, ...] | None,
+        keys: tuple[LeaseKey, ...],
         since: int | None,
         until: int | None,
         tags: tuple[str, ...],
         **options: Any,
     ) -> Any:
-        return command(*arguments, selection=Selection(keys, since, until, tags or None), **options)
+        return command(*arguments, selection=_selection(keys, since, until, tags), **options)
 
     wrapped: Callable[..., Any] = chosen
-    for option in _OPTIONS:
+    for option in (
+        click.option("--until", metavar="TIME", type=read_time, help="Only up to this time."),
+        click.option("--since", metavar="TIME", type=read_time, help="Only from this time on, such as 2h (ago)."),
+        click.option("--tag", "tags", multiple=True, metavar="TAG", help="Only this kind; may be repeated."),
+        keys_argument,
+    ):
         wrapped = option(wrapped)
     return wrapped

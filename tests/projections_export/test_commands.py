@@ -33,9 +33,9 @@ def test_export_writes_json_lines_to_standard_output(run):
 @pytest.mark.parametrize(
     ("options", "positions"),
     [
-        (("--key", str(WORK)), [1, 3]),
-        (("--key", str(WORK), "--key", str(CI), "--event", "lease.acquired"), [1, 2]),
-        (("--event", "lease.released", "--event", "lease.expiring"), [3, 4]),
+        ((str(WORK),), [1, 3]),
+        ((str(WORK), str(CI), "--tag", "lease.acquired"), [1, 2]),
+        (("--tag", "released", "--tag", "expiring"), [3, 4]),
         (("--since", "2026-09-21T14:13:23Z"), [3, 4]),
         (("--since", "2026-09-21 16:13:23+02:00"), [3, 4]),
         (("--until", "1790000002000"), [1, 2]),
@@ -62,8 +62,8 @@ def test_export_makes_a_new_file_and_says_how_much_is_in_it(run, tmp_path):
     [
         (("export", "--since", "yesterday"), "'yesterday' is no time"),
         (("export", "--since", "2026-02-30"), "is no time"),
-        (("export", "--key", "work"), "is not of the form realm:binding"),
-        (("export", "--event", "lease.gone"), "lease.acquired"),
+        (("export", "work"), "is not of the form realm:binding"),
+        (("export", "--tag", "gone"), "lease.acquired"),
         (("report", "auth.db"), "call it auth.html"),
         (("report", "page.html", "--limit", "3"), "more than 3 events"),
         (("import", "none.jsonl", "--into", "new.db"), "none.jsonl"),
@@ -97,7 +97,7 @@ def test_import_answers_in_json(run, tmp_path):
 
 
 def test_report_writes_a_page(run, tmp_path):
-    result = run("report", "page.html", "--key", str(WORK), "--title", "What happened to work", "--json")
+    result = run("report", "page.html", str(WORK), "--title", "What happened to work", "--json")
     page = (tmp_path / "page.html").read_text()
     assert json.loads(result.stdout) == {"path": str(tmp_path / "page.html"), "bytes": len(page.encode())}
     assert "<title>What happened to work</title>" in page

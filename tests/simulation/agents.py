@@ -48,6 +48,7 @@ class Call:
         attempt: The attempt it has begun last, by its id.
         saw_version: The stream version when it last read the ledger.
         sent: How often it sent a refresh token to the server.
+        paused_s: How long it has paused, on its own clock.
         waited_for: The attempts it has waited for.
     """
 
@@ -60,6 +61,7 @@ class Call:
     attempt: str | None = None
     saw_version: int = 0
     sent: int = 0
+    paused_s: float = 0.0
     waited_for: set[str | None] = field(default_factory=set)
 
 

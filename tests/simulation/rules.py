@@ -59,6 +59,7 @@ class Attempt:
     started_s: float
     duration_s: float
     spends: Age | None
+    began_on: str | None
     closed_at_version: int | None = None
     closed_as: str | None = None
 
@@ -119,8 +120,10 @@ class Lease:
 class Rules:
     """Watches one simulated world."""
 
-    def __init__(self, server: AuthorizationServer) -> None:
+    def __init__(self, server: AuthorizationServer, *, has_one_store: bool) -> None:
         self.server = server
+        self.has_one_store = has_one_store
+        self.has_one_time = True
         self.broken: list[str] = []
         self.leases: dict[str, Lease] = {}
         self.attempts: dict[str, Attempt] = {}
@@ -244,7 +247,7 @@ class Rules:
         spends = self._fingerprints.get(event["fingerprint"])
         self.expect(spends == age, f"{call.name} is about to spend {spends}, and {age} is in force")
         self.attempts[event["id"]] = Attempt(
-            event["id"], call, call.process, now_s, event["duration_ms"] / 1000, spends
+            event["id"], call, call.process, now_s, event["duration_ms"] / 1000, spends, lease.now.event
         )
         call.attempt = event["id"]
         return replace(lease.now, open=event["id"])
@@ -254,7 +257,8 @@ class Rules:
         attempt = self.attempts[lease.now.open or ""]
         if event.get("abandoned", False):
             gone = not attempt.process.alive and attempt.process.machine is call.process.machine
-            over = now_s - attempt.started_s > attempt.duration_s - 0.001
+            passed_s = now_s - attempt.started_s if self.has_one_time else call.paused_s
+            over = passed_s > attempt.duration_s - 0.001
             self.expect(gone or over, f"{call.name} took attempt {attempt.id} over, whose time is not over")
             attempt.closed_as = "abandoned"
         else:
@@ -387,6 +391,7 @@ class Rules:
         """A call has come to its end."""
         if failure is None:
             if call.kind == "fresh":
+                self._kept_what_came(call)
                 self._returned(call, outcome)
             return
         if isinstance(failure, Cancelled):
@@ -396,6 +401,7 @@ class Rules:
             self._login_lost(call, f"raised {type(failure).__name__}")
         if isinstance(failure, TokensNotSaved) and call.kind == "fresh":
             self.lost(age_of(failure.tokens), f"the store refused the tokens of {call.name}")
+        self._kept_what_came(call)
         standings = self._during(call)
         match failure:
             case ReauthRequired():
@@ -410,8 +416,21 @@ class Rules:
                 )
             case LedgerBehindStore():
                 self.expect(self.is_older_copy, f"{call.name} took the ledger for an older copy")
+            case TokensElsewhere() if self.has_one_store:
+                ages = [standing.age for standing in standings if standing.age is not None]
+                self.expect(
+                    self.is_older_copy or any(age[0] in self.excuses for age in ages),
+                    f"{call.name} was told that the tokens are elsewhere, and there is no other store",
+                )
             case _:
                 pass
+
+    def _kept_what_came(self, call: Call) -> None:
+        now = self.lease(call.key).now
+        for age, rotation in self.rotations.items():
+            if rotation.call is call and not rotation.stored and rotation.excuse is None:
+                overtaken = not now.live or now.event != self.attempts[rotation.attempt].began_on
+                self.expect(overtaken, f"{call.name} threw {age} away, the only live token there is")
 
     def _during(self, call: Call) -> list[Standing]:
         in_force = self.lease(call.key).in_force

@@ -188,10 +188,11 @@ class Run(World):
         effect = task.effect
         turn = partial(self._turn, task, done)
         if isinstance(effect, Pause):
-            if effect.seconds <= 0.02:
-                lease = self.rules.lease(task.call.key)
-                task.call.waited_for.add(lease.now.open)
-            self.after(effect.seconds * (1 + 4 * self.draw()), turn)
+            if not task.guards:
+                task.call.waited_for.add(self.rules.lease(task.call.key).now.open)
+            # A wait for others may end early, when they commit something, and any wait may take longer than asked.
+            shortest = 0.1 if not task.guards else 1.0
+            self.after(effect.seconds * (shortest + 2 * self.draw()), turn)
             return
         slow = not self.is_calm and self.draw() < 0.03
         self.after(self.draw() * (0.3 if slow else 0.004), turn)

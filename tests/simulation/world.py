@@ -44,7 +44,7 @@ class World:
         self.now_s = 0.0
         self.trace = trace
         self.server = AuthorizationServer(reuse_revokes=reuse_revokes)
-        self.rules = Rules(self.server)
+        self.rules = Rules(self.server, has_one_store=len(places) == 1)
         self.log = SharedLog("ledger", self)
         self.stores = [SharedStore(self, swaps_atomically=swaps_atomically, place=place) for place in places]
         self.machines: list[Machine] = []

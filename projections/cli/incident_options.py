@@ -12,7 +12,7 @@ from projections.cli.moments import read_time
 from projections.cli.session import Session
 from projections.incident import Change, Incident, Insertion
 
-__all__ = ["Choice", "change_from", "change_options", "choice_options", "chosen_incident"]
+__all__ = ["Choice", "change_from", "change_options", "choice_options", "chosen_incident", "file_option"]
 
 _INSERTABLE: Final[dict[str, Callable[[], Command]]] = {
     "login": lambda: Acquire(None),

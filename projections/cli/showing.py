@@ -16,7 +16,7 @@ from projections.cli.text import printable, utc
 from projections.time_travel.changes import FIELDS
 from projections.time_travel.moments import utc as utc_ms
 
-__all__ = ["EVENT_HEADINGS", "emit", "event_row", "say", "state_rows", "summary", "value_text", "when_text"]
+__all__ = ["EVENT_HEADINGS", "emit", "event_row", "key_list", "say", "state_rows", "summary", "value_text", "when_text"]
 
 EVENT_HEADINGS = ("position", "key", "version", "at", "what", "actor", "cause")
 

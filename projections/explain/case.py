@@ -8,6 +8,7 @@ from ledger.events import Holder, LeaseRefreshFailed, LeaseRefreshStarted
 from ledger.keys import LeaseKey
 from ledger.reading import RecordedEvent
 from ledger.state import LeaseState
+from projections.explain import words
 from projections.explain.codes import VerdictCode
 from projections.time_travel.streams import Streams
 
@@ -50,6 +51,7 @@ class Case(msgspec.Struct, frozen=True):
         at_ms: The moment, epoch milliseconds.
         is_gone: Whether a holder's process certainly no longer runs; only for judging the present.
         peers: Other ledgers that may hold copies of the same login.
+        imported: Whether it is known from an imported trail, which tells neither expiry nor holder nor errors.
     """
 
     streams: Streams
@@ -59,6 +61,21 @@ class Case(msgspec.Struct, frozen=True):
     at_ms: int
     is_gone: Callable[[Holder], bool] | None = None
     peers: Sequence[Streams] = ()
+    imported: bool = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the credential's time was over at the moment."""
+        expires_at = self.state.expires_at
+        return self.state.credential_present and expires_at is not None and self.at_ms >= expires_at * 1000
+
+    def life(self) -> str:
+        """How the credential's life stood at the moment, in words."""
+        if self.imported:
+            return "when it expires is not known"
+        if self.state.expires_at is None:
+            return "it never expires"
+        return f"it {'expired' if self.is_over else 'expires'} at {words.time(self.state.expires_at * 1000)}"
 
     def publication(self) -> RecordedEvent | None:
         """The event that published the credential in force, if it can be read here."""

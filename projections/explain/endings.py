@@ -35,6 +35,10 @@ def judge_started(case: Case, last: RecordedEvent, event: LeaseRefreshStarted) -
             "takes over at once",
             proof,
         )
+    if case.imported:
+        return Judgement(
+            VerdictCode.REFRESHING, f"refreshing by {whose}{after}; by whom and how long is not known", proof
+        )
     if since_ms >= event.duration_ms:
         return Judgement(
             VerdictCode.REFRESH_OVERDUE,
@@ -77,7 +81,7 @@ def judge_restored(case: Case, last: RecordedEvent, event: LeaseRestored) -> Jud
     undone = None if event.compensates is None else case.streams.event(case.key, event.compensates)
     lease = event.snapshot
     now = (
-        f"the lease is {lease.phase} again at generation {lease.generation}; {words.so_far(case.state, case.at_ms)}"
+        f"the lease is {lease.phase} again at generation {lease.generation}; {case.life()}"
         if lease.phase is not None
         else "the lease is empty again"
     )

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import assert_never
 
+import msgspec
+
 from ledger.events import (
     Holder,
     LeaseAcquired,
@@ -25,6 +27,7 @@ from projections.explain.endings import judge_reauth_required, judge_released, j
 from projections.explain.failures import judge_failed
 from projections.explain.publications import judge_acquired, judge_expiring, judge_refreshed
 from projections.explain.verdict import Verdict
+from projections.importing.events import is_imported
 from projections.time_travel.moments import When, resolve
 from projections.time_travel.streams import Streams
 
@@ -58,11 +61,12 @@ def explain(
     """
     case = _case(streams, key, when, peers, is_gone)
     last = streams.event(key, case.version) if case.version >= streams.first_version(key) else None
+    if last is not None and is_imported(last.event):
+        case = msgspec.structs.replace(case, imported=True)
     judgement = _without_event(case) if last is None else _judge(case, last)
     proof = tuple(
         sorted({event.version: event for event in judgement.proof if event is not None}.values(), key=_version)
     )
-    expires_at = case.state.expires_at
     return Verdict(
         key=str(key),
         code=judgement.code,
@@ -72,8 +76,8 @@ def explain(
         state=case.state,
         proof=proof,
         elsewhere=judgement.elsewhere,
-        expired=case.state.credential_present and expires_at is not None and case.at_ms >= expires_at * 1000,
-        notes=tuple(_clocks_that_went_back(streams, key, proof)),
+        expired=case.is_over,
+        notes=(*_unknowns(case), *_clocks_that_went_back(streams, key, proof)),
     )
 
 
@@ -129,6 +133,11 @@ def _judge(case: Case, last: RecordedEvent) -> Judgement:
             return judge_restored(case, last, event)
         case _:
             assert_never(last.event)
+
+
+def _unknowns(case: Case) -> Iterable[str]:
+    if case.imported:
+        yield "its events were imported from another system's trail; what that does not tell is not known here"
 
 
 def _clocks_that_went_back(streams: Streams, key: LeaseKey, proof: Iterable[RecordedEvent]) -> Iterable[str]:

@@ -49,7 +49,13 @@ def judge_failed(case: Case, last: RecordedEvent, event: LeaseRefreshFailed) -> 
     if event.permanent:
         return _refused(case, last, event, started)
     whose = "a refresh" if started is None else words.attempt(started)
-    life = words.so_far(case.state, case.at_ms)
+    life = case.life()
+    if case.imported:
+        return Judgement(
+            VerdictCode.REFRESH_FAILED,
+            f"{case.state.phase}: {whose} failed, and how is not known; {life}",
+            (started, last),
+        )
     match _ending(event):
         case _Ending.ABANDONED:
             return Judgement(
@@ -100,10 +106,10 @@ def _refused(case: Case, last: RecordedEvent, event: LeaseRefreshFailed, started
     whose = "a refresh" if started is None else words.attempt(started)
     opening = f"reauth required: refresh token refused ({words.failure(event)}) in {whose}"
     if event.error != _REFUSED_TOKEN:
+        unsaid = "why is not recorded" if event.error is None else "which says nothing against the refresh token itself"
         return Judgement(
             VerdictCode.REFUSED,
-            f"reauth required: the server refused {whose} for good ({words.failure(event)}), which says nothing "
-            "against the refresh token itself",
+            f"reauth required: the server refused {whose} for good ({words.failure(event)}), {unsaid}",
             (started, last),
         )
     attempts = [seen for seen in case.attempts(last.version - 1, case.state.published_by) if seen.started != started]

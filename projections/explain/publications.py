@@ -9,20 +9,11 @@ from projections.explain.codes import VerdictCode
 __all__ = ["judge_acquired", "judge_expiring", "judge_refreshed"]
 
 
-def _life(case: Case, code: VerdictCode) -> tuple[VerdictCode, str]:
-    """The code and the clause about the credential's life: being over outweighs having been published."""
-    state = case.state
-    over = state.expires_at is not None and case.at_ms >= state.expires_at * 1000
-    if not over:
-        return code, words.expiry(state)
-    return VerdictCode.EXPIRED if code is VerdictCode.VALID else code, words.so_far(state, case.at_ms)
-
-
 def judge_acquired(case: Case, last: RecordedEvent, event: LeaseAcquired) -> Judgement:
     """A login, or a late response that was adopted."""
     if event.attempt is not None:
         return _adopted(case, last, event.attempt)
-    code, life = _life(case, VerdictCode.VALID)
+    code = VerdictCode.EXPIRED if case.is_over else VerdictCode.VALID
     opening = "expired, and nobody refreshed it" if code is VerdictCode.EXPIRED else "valid"
     fenced = ""
     before = case.streams.state(case.key, last.version - 1)
@@ -33,7 +24,7 @@ def judge_acquired(case: Case, last: RecordedEvent, event: LeaseAcquired) -> Jud
     return Judgement(
         code,
         f"{opening}: {words.who_when(last)} logged in (generation {event.generation}){words.cause(last)}; "
-        f"{life}{fenced}",
+        f"{case.life()}{fenced}",
         (started, last),
     )
 
@@ -42,11 +33,10 @@ def _adopted(case: Case, last: RecordedEvent, attempt_id: str) -> Judgement:
     started = case.started(attempt_id)
     abandoned = _abandonment(case, last.version - 1, attempt_id)
     whose = f"attempt {attempt_id[:8]}" if started is None else words.attempt(started)
-    _, life = _life(case, VerdictCode.LATE_RESPONSE_ADOPTED)
     return Judgement(
         VerdictCode.LATE_RESPONSE_ADOPTED,
         f"valid because the late response of {whose} was adopted by {words.who_when(last)}: the attempt had been given "
-        f"up, but its tokens were the only live ones; {life}",
+        f"up, but its tokens were the only live ones; {case.life()}",
         (started, abandoned, last),
     )
 
@@ -73,44 +63,40 @@ def judge_refreshed(case: Case, last: RecordedEvent, event: LeaseRefreshed) -> J
     given_up = [seen for seen in earlier if seen.was_abandoned]
     if given_up:
         return _taken_over(case, last, started, given_up[-1])
-    code, life = _life(case, VerdictCode.VALID)
+    code = VerdictCode.EXPIRED if case.is_over else VerdictCode.VALID
     opening = "expired, and nobody refreshed it again" if code is VerdictCode.EXPIRED else "valid"
     tries = f", after {len(earlier)} failed attempt{'s' * (len(earlier) > 1)}" if earlier else ""
     return Judgement(
         code,
-        f"{opening}: {words.who_when(last)} refreshed it (generation {event.generation}){tries}; {life}",
+        f"{opening}: {words.who_when(last)} refreshed it (generation {event.generation}){tries}; {case.life()}",
         (started, last),
     )
 
 
 def _recovered(case: Case, last: RecordedEvent, started: RecordedEvent | None) -> Judgement:
     whose = "a refresh" if started is None else words.attempt(started)
-    _, life = _life(case, VerdictCode.RECOVERED)
     return Judgement(
         VerdictCode.RECOVERED,
         f"valid: {whose} saved its new tokens and crashed before recording them; {words.who_when(last)} found them by "
-        f"their marker and recorded them; {life}",
+        f"their marker and recorded them; {case.life()}",
         (started, last),
     )
 
 
 def _taken_over(case: Case, last: RecordedEvent, started: RecordedEvent | None, given_up: AttemptSeen) -> Judgement:
-    _, life = _life(case, VerdictCode.TAKEN_OVER)
     return Judgement(
         VerdictCode.TAKEN_OVER,
         f"valid: {words.who_when(last)} refreshed it, taking over from {words.attempt(given_up.started)}, whose holder "
-        f"was gone or silent; {life}",
+        f"was gone or silent; {case.life()}",
         (given_up.started, given_up.failed, started, last),
     )
 
 
 def judge_expiring(case: Case, last: RecordedEvent) -> Judgement:
     """Somebody said that the credential is about to expire."""
-    code, life = _life(case, VerdictCode.VALID)
-    if code is VerdictCode.VALID:
-        code = VerdictCode.EXPIRING
+    code = VerdictCode.EXPIRED if case.is_over else VerdictCode.EXPIRING
     return Judgement(
         code,
-        f"{code}: {words.who_when(last)} said that it is about to expire{words.cause(last)}; {life}",
+        f"{code}: {words.who_when(last)} said that it is about to expire{words.cause(last)}; {case.life()}",
         (case.publication(), last),
     )

@@ -2,10 +2,9 @@
 
 from ledger.events import LeaseRefreshFailed
 from ledger.reading import RecordedEvent
-from ledger.state import LeaseState
 from projections.time_travel.moments import utc
 
-__all__ = ["attempt", "cause", "expiry", "failure", "seconds", "so_far", "time", "who_when"]
+__all__ = ["attempt", "cause", "failure", "seconds", "time", "who_when"]
 
 
 def who_when(recorded: RecordedEvent) -> str:
@@ -29,18 +28,6 @@ def attempt(started: RecordedEvent) -> str:
 def cause(recorded: RecordedEvent) -> str:
     """The recorded cause as a clause of its own, or nothing."""
     return f" ({recorded.event.cause})" if recorded.event.cause else ""
-
-
-def expiry(state: LeaseState) -> str:
-    """Until when a credential lives."""
-    return "it never expires" if state.expires_at is None else f"it expires at {time(state.expires_at * 1000)}"
-
-
-def so_far(state: LeaseState, at_ms: int) -> str:
-    """How a credential's life stands at a moment."""
-    if state.expires_at is None or at_ms < state.expires_at * 1000:
-        return expiry(state)
-    return f"it expired at {time(state.expires_at * 1000)}"
 
 
 def failure(event: LeaseRefreshFailed) -> str:

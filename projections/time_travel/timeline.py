@@ -12,7 +12,7 @@ from projections.history import WIDE_FIELDS, HistoryEntry
 from projections.typed_rows import TypedRows
 from projections.wide_integers import to_column
 
-__all__ = ["Timeline", "TimelineEntry", "TimelineFilter", "timeline"]
+__all__ = ["DEFAULT_LIMIT", "Timeline", "TimelineEntry", "TimelineFilter", "as_texts", "timeline"]
 
 DEFAULT_LIMIT: Final = 100
 

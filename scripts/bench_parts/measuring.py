@@ -7,7 +7,7 @@ from statistics import median
 
 import msgspec
 
-__all__ = ["Ratio", "Timed", "compare", "seconds_of"]
+__all__ = ["Figure", "Ratio", "Timed", "compare", "seconds_of", "speed_ratio", "time_ratio"]
 
 Timed = Callable[[int], float]
 """Does one round's work, given the round's number, and returns the seconds each unit of it took."""
@@ -42,6 +42,31 @@ class Ratio(msgspec.Struct, frozen=True):
         if self.target is None:
             return None
         return self.ratio <= self.target if self.at_most else self.ratio >= self.target
+
+
+class Figure(msgspec.Struct, frozen=True):
+    """A figure by itself.
+
+    Attributes:
+        what: What was measured.
+        value: How much, in ``unit``.
+        unit: What it is counted in.
+        target: The value to reach; ``None`` for a figure without one.
+        at_most: Whether the target is an upper limit.
+    """
+
+    what: str
+    value: float
+    unit: str
+    target: float | None = None
+    at_most: bool = True
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the target is reached; ``None`` without one."""
+        if self.target is None:
+            return None
+        return self.value <= self.target if self.at_most else self.value >= self.target
 
 
 def seconds_of(work: Callable[[], object]) -> float:

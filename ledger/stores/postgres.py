@@ -18,6 +18,7 @@ from ledger.stores.postgres_rows import (
     INSERT,
     LIST,
     NEXT_PAGE,
+    PLACE,
     SELECT,
     UPDATE,
     belonging_of,
@@ -80,6 +81,8 @@ class PostgresTokenStore(TokenStore):
             return SQL(statement).format(schema=schema).as_bytes()
 
         self._composed = composed
+        self._schema = address.schema
+        self._place: str | None = None
         with _storage_errors():
             self._connections.patiently(partial(make_table, self._connections, composed))
 
@@ -90,6 +93,17 @@ class PostgresTokenStore(TokenStore):
     def backend_name(self) -> str:
         """``"postgres"``."""
         return "postgres"
+
+    @property
+    def location(self) -> str | None:
+        """This database of this server, and the schema in it; ``None`` where the server does not tell who it is."""
+        if self._place is None:
+            try:
+                rows = self._fetch(PLACE, [])
+            except TokenIOError:
+                return None
+            self._place = f"postgres:{rows[0]['place']}:{self._schema}"
+        return self._place
 
     def close(self) -> None:
         """Give up the connections."""

@@ -10,7 +10,19 @@ from ledger.store_errors import TokenStoreUnavailable
 if TYPE_CHECKING:
     from ledger.recorders.postgres_connections import PostgresConnections
 
-__all__ = ["DELETE", "INSERT", "LIST", "NEXT_PAGE", "SELECT", "TABLE", "UPDATE", "belonging_of", "make_table", "row_id"]
+__all__ = [
+    "DELETE",
+    "INSERT",
+    "LIST",
+    "NEXT_PAGE",
+    "PLACE",
+    "SELECT",
+    "TABLE",
+    "UPDATE",
+    "belonging_of",
+    "make_table",
+    "row_id",
+]
 
 TABLE: Final = """
     CREATE TABLE IF NOT EXISTS {schema}.lease_tokens (
@@ -30,6 +42,9 @@ UPDATE: Final = (
 DELETE: Final = "DELETE FROM {schema}.lease_tokens WHERE id = %s AND sealed = %s"
 LIST: Final = "SELECT lease_key FROM {schema}.lease_tokens"
 NEXT_PAGE: Final = "SELECT id, lease_key, event, sealed FROM {schema}.lease_tokens WHERE id > %s ORDER BY id LIMIT %s"
+PLACE: Final = """
+    SELECT system_identifier::text || '/' || (SELECT oid::text FROM pg_database WHERE datname = current_database())
+        AS place FROM pg_control_system()"""
 
 
 def make_table(connections: "PostgresConnections", composed: Callable[[LiteralString], bytes]) -> None:

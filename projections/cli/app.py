@@ -1,7 +1,6 @@
 """The ``lease-ledger`` command: the options shared by all commands, and the list of them."""
 
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import click
 
@@ -18,7 +17,7 @@ from projections.cli.replay_commands import replay
 from projections.cli.report import report
 from projections.cli.session import Session
 from projections.cli.sql_commands import datasette_metadata, sql
-from projections.cli.storage_commands import backup, copy, init
+from projections.cli.storage_commands import backup, copy, init, new_token_key, rotate_token_key
 from projections.cli.time_commands import as_of, diff, timeline
 
 __all__ = ["lease_ledger"]
@@ -43,14 +42,13 @@ def _version() -> str:
 @click.option(
     "--store",
     envvar="LEASE_LEDGER_STORE",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="The folder of the token files.",
+    metavar="DIR|URL",
+    help="Where the tokens are: a folder of files, or postgresql://... (sealed with LEASE_LEDGER_TOKEN_KEY_FILE).",
 )
 @click.option("--actor", envvar="LEASE_LEDGER_ACTOR", metavar="NAME", help="Who acts, for the history.")
 @click.version_option(_version(), prog_name="lease-ledger")
 @click.pass_context
-def lease_ledger(context: click.Context, db: str | None, store: Path | None, actor: str | None) -> None:
+def lease_ledger(context: click.Context, db: str | None, store: str | None, actor: str | None) -> None:
     """Who held which credential when, at which generation, and why a login was lost.
 
     Every login, refresh and logout is one event in a ledger. Name the ledger with --db and the folder of the token
@@ -90,6 +88,8 @@ _COMMANDS = (
     init,
     backup,
     copy,
+    new_token_key,
+    rotate_token_key,
     export,
     import_audit_trail,
     report,

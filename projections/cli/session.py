@@ -14,6 +14,7 @@ from ledger.lease_ledger import LeaseLedger
 from ledger.store_errors import TokenSerializationError, TokenStoreUnavailable
 from ledger.stores.base import TokenStore
 from ledger.stores.file import FileTokenStore
+from ledger.stores.postgres import PostgresTokenStore
 from ledger.tokens import PersistedTokens
 
 __all__ = ["Session", "any_key_argument", "json_option", "key_argument", "keys_argument", "read_tokens"]
@@ -26,12 +27,12 @@ class Session(NamedTuple):
 
     Attributes:
         db: Ledger URL or path, if given.
-        store: Folder of the token files, if given.
+        store: Folder of the token files, or URL of a token database, if given.
         actor: Who acts, for the history; by default user, host and process.
     """
 
     db: str | None
-    store: Path | None
+    store: str | None
     actor: str | None
 
     def ledger(self, *, create: bool = False) -> LeaseLedger:
@@ -66,9 +67,25 @@ class Session(NamedTuple):
         """
         if self.store is None:
             raise click.UsageError("where are the tokens? Name their folder with --store DIR or LEASE_LEDGER_STORE.")
-        if not create and not self.store.is_dir():
+        if "://" in self.store:
+            return self.token_database()
+        if not create and not Path(self.store).is_dir():
             raise TokenStoreUnavailable(f"there is no token folder {self.store}; point --store at the one in use")
         return FileTokenStore(self.store)
+
+    def token_database(self) -> PostgresTokenStore:
+        """The token store, which must be a database.
+
+        Raises:
+            click.UsageError: No database was named, or its key is no key.
+            TokenStoreUnavailable: It cannot be reached, or the key file is not there.
+        """
+        if self.store is None or "://" not in self.store:
+            raise click.UsageError("which token database? Name it with --store postgresql://...")
+        try:
+            return PostgresTokenStore(self.store)
+        except ValueError as error:
+            raise click.UsageError(f"{error}.") from error
 
 
 def _parse_key(context: click.Context, parameter: click.Parameter, value: str | None) -> LeaseKey | None:

@@ -1,5 +1,6 @@
 """``init``, ``backup`` and ``copy``: where a ledger lies."""
 
+import contextlib
 from pathlib import Path
 
 import click
@@ -7,10 +8,11 @@ import click
 from ledger.copying import Copied
 from ledger.copying import backup as back_up
 from ledger.copying import copy as copy_ledger
+from ledger.stores.encryption import new_token_key as make_token_key
 from projections.cli.output import Output
 from projections.cli.session import Session, json_option
 
-__all__ = ["backup", "copy", "init"]
+__all__ = ["backup", "copy", "init", "new_token_key", "rotate_token_key"]
 
 
 @click.command()
@@ -63,6 +65,34 @@ def copy(session: Session, target: str, as_json: bool) -> None:
     with session.ledger() as ledger, output.progress("copying") as progress:
         written = copy_ledger(ledger, target, progress=progress)
     output.one(written, _words(written, "the target"))
+
+
+@click.command("new-token-key")
+def new_token_key() -> None:
+    """Print a new random key for a token database, as the line of a key file.
+
+    The first key of the file seals, all of them open. The file is named by LEASE_LEDGER_TOKEN_KEY_FILE.
+
+    \b
+    Example:
+      (umask 077; lease-ledger new-token-key > token.key)
+    """
+    click.echo(make_token_key())
+
+
+@click.command("rotate-token-key")
+@click.pass_obj
+def rotate_token_key(session: Session) -> None:
+    """Seal every token of a token database again with the first key of the key file, while others work.
+
+    First put the new key before the old one in the key file of every machine; drop the old one when this is done.
+
+    \b
+    Example:
+      lease-ledger --store postgresql://agent@db/auth rotate-token-key
+    """
+    with contextlib.closing(session.token_database()) as store:
+        click.echo(f"{store.rotate()} sets of tokens were sealed again with the first key")
 
 
 def _words(written: Copied, where: str) -> str:

@@ -11,9 +11,9 @@ from projections.incident import Incident, Step, parse_condition
 __all__ = ["Stepper", "show_steps", "step_lines"]
 
 HELP: Final = (
-    "n or Enter: next    p: back    g N: to step N (0: the start)    e ID: to an event    s: all leases here",
+    "n or Enter: next    p: back    g N: to step N (0: the start)    @N: to a position    e ID: to an event",
     "/COND: on to where it holds, such as /phase=expiring or /tag=refresh_failed,generation>=3    ?COND: back to it",
-    "w: why is the lease as it is here    h: this    q: end",
+    "s: all leases here    w: why is the lease as it is here    h: this    q: end",
 )
 
 
@@ -90,6 +90,8 @@ class Stepper:
             case "g" if rest.isdecimal():
                 replay.go_to(int(rest))
                 self._moved(replay.step, "this is the start")
+            case "@" if rest.isdecimal():
+                self._moved(replay.go_to_position(int(rest)), "")
             case "e" if rest:
                 self._moved(replay.go_to_event(rest), "")
             case "/":

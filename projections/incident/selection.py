@@ -6,7 +6,6 @@ from typing import Final
 from ledger.chain import event_digest, genesis_digest
 from ledger.codec import EventCodec
 from ledger.errors import LeaseLedgerError
-from ledger.events import LeaseAcquired, LeaseRefreshed, LeaseRefreshFailed, LeaseRefreshStarted
 from ledger.heads import decode_row
 from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
@@ -14,6 +13,7 @@ from ledger.reading import RecordedEvent
 from ledger.recorders.base import LogRow, StreamRow
 from ledger.verification import log_pages
 from projections.incident.bundle import FORMAT, Bundle, BundledEvent, BundledStream, Edge, Selection, seal
+from projections.incident.commanding import attempt_of
 from projections.time_travel.streams import LedgerStreams
 
 __all__ = ["NothingSelected", "select"]
@@ -118,7 +118,7 @@ def _of_attempt(
     ledger: LeaseLedger, streams: LedgerStreams, keys: list[LeaseKey], attempt: str
 ) -> Iterator[tuple[LeaseKey, _Range]]:
     """From the publication whose tokens the attempt spent to the last event that names it."""
-    naming = [recorded for recorded in _naming(ledger, keys, attempt) if _names(recorded, attempt)]
+    naming = [recorded for recorded in _naming(ledger, keys, attempt) if attempt_of(recorded.event) == attempt]
     if not naming:
         return
     key, started = naming[0].key, naming[0].version
@@ -126,12 +126,6 @@ def _of_attempt(
     publication = None if published_by is None else streams.find(key, published_by)
     after = started - 1 if publication is None else min(publication.version, started) - 1
     yield key, (after, naming[-1].version)
-
-
-def _names(recorded: RecordedEvent, attempt: str) -> bool:
-    event = recorded.event
-    with_attempt = LeaseRefreshStarted | LeaseRefreshed | LeaseRefreshFailed | LeaseAcquired
-    return isinstance(event, with_attempt) and event.attempt == attempt
 
 
 def _bundled(ledger: LeaseLedger, key: LeaseKey, after: int, upto: int) -> tuple[BundledStream, list[BundledEvent]]:

@@ -28,12 +28,15 @@ class Times(Protocol):
 
     def version_at(self, key: LeaseKey, at_ms: int) -> int:
         """The last version whose running maximum is at most ``at_ms``; 0 for none."""
+        ...
 
     def running_at_ms(self, key: LeaseKey, version: int) -> int | None:
         """The running maximum at a version; ``None`` for a version that is not there."""
+        ...
 
     def dated_before(self, key: LeaseKey, version: int, at_ms: int, most: int) -> Sequence[int]:
         """Versions after ``version`` dated at or before ``at_ms``, oldest first, at most so many."""
+        ...
 
 
 class AuditTimes:

@@ -215,6 +215,8 @@ def test_a_person_steps_forward_and_back_and_jumps(scene: Scene, lost: Run) -> N
     assert any(line.startswith("step 4") for line in stepped(scene, "g 4"))
     assert stepped(scene, "g 9") == ["there is no step 9; the incident has 5"]
     assert stepped(scene, "g 5", "n")[-1] == "this is the end"
+    assert stepped(scene, "@4")[0].startswith("step 4")
+    assert stepped(scene, "@77") == ["the incident does not hold position 77"]
     begun = objects(lost("replay", "--json"))[3]["recorded"]["id"]
     assert stepped(scene, f"e {begun[:10]}")[0].startswith("step 4")
 

@@ -21,6 +21,10 @@ BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 VARYING = (
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z"), "TIME"),
     (re.compile(r"\S+@\S+ pid \d+"), "ACTOR"),
+    (re.compile(r"\b[0-9a-f]{32}\b"), "ID"),
+    (re.compile(r"digest [0-9a-f]{16}"), "DIGEST"),
+    (re.compile(r"/\S+/(?=\w+\.html)"), "FOLDER/"),
+    (re.compile(r"[\d,]+ bytes"), "SIZE"),
     (re.compile(r" +"), " "),
     (re.compile(r" $", re.MULTILINE), ""),
 )

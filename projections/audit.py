@@ -175,7 +175,7 @@ class AuditLog(ExplainQuestions, SqlQuestions):
 
     def _file(self) -> AuditFile:
         with self._opening:
-            if self._opened is None:
+            if self._opened is None or self._opened.inherited:
                 self._opened = AuditFile(self.path)
             return self._opened
 

@@ -23,6 +23,7 @@ from sqlite_utils import Database
 
 from ledger.errors import LedgerStorageError
 from ledger.recorders.base import LeaseRecorder
+from ledger.recorders.forking import tell_of_forks
 from projections.audit_schema import APPLICATION_ID, create_tables
 
 __all__ = ["AuditFile", "AuditFileError", "beside"]
@@ -64,6 +65,7 @@ class AuditFile:
         path: The file; ``None`` in memory.
         private: Whether this is a temporary copy, because the file may not be written.
         db: Its tables. Hold :attr:`lock` while using them.
+        inherited: Whether this process is a fork of the one that opened it, and must open it anew.
 
     Raises:
         AuditFileError: It cannot be opened or made, or is something else.
@@ -73,6 +75,7 @@ class AuditFile:
         self.path = None if path is None else path.absolute()
         if self.path is not None and not self.path.parent.is_dir():
             raise AuditFileError(f"audit file {self.path}: its folder does not exist; make it or name another")
+        self.inherited = False
         self.lock = threading.RLock()
         self._thread_exclusion = threading.RLock()
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -85,6 +88,21 @@ class AuditFile:
             except BaseException:
                 self.close()
                 raise
+        tell_of_forks(self)
+
+    def before_fork(self) -> None:
+        """Wait until nobody is in the middle of a question, and let nobody begin one."""
+        self.lock.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        self.lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Close what belongs to the parent; the file is to be opened anew."""
+        self.inherited = True
+        self.db.close()
+        self.lock.release()
 
     @contextlib.contextmanager
     def errors(self) -> Iterator[None]:

@@ -18,6 +18,7 @@ from ledger.keys import LeaseKey
 from ledger.recorders.base import UNKNOWN_CHANGES, LeaseRecorder, LogRow, NewEvent, StoredFold, StreamRow
 from ledger.recorders.busy import is_busy, until_free
 from ledger.recorders.file_identity import FileIdentity
+from ledger.recorders.forking import tell_of_forks
 from ledger.recorders.locks import FileGuardLock, GuardLock
 from ledger.recorders.schema import APPLICATION_ID, FORMAT, SCHEMA, TRIGGERS
 from ledger.stores.filenames import token_file_name
@@ -63,10 +64,6 @@ def _storage_error(path: Path, error: sqlite3.Error) -> LedgerStorageError:
     return kind(f"ledger {path}: {advice or error}")
 
 
-_of_the_parent: list[object] = []
-"""Connections that a forked child inherited."""
-
-
 class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
     """The log in one SQLite file.
 
@@ -94,7 +91,24 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
             "SELECT originator_id, originator_version, topic, CAST(state AS BLOB) AS state "
             "FROM stored_events WHERE originator_id=? "
         )
+        self._closed = False
         self._open(new_ledger_id)
+        tell_of_forks(self)
+
+    def before_fork(self) -> None:
+        """Wait until nobody is in the middle of a transaction, and let nobody begin one."""
+        self._writer_lock.acquire()
+        self._reader_lock.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        self._reader_lock.release()
+        self._writer_lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Close what belongs to the parent; the next use opens connections of this process's own."""
+        self._close_connections()
+        self.datastore = SQLiteDatastore(self._uri, lock_timeout=BUSY_TIMEOUT_S, originator_id_type="text")
 
     def _open(self, new_ledger_id: str) -> None:
         self._writer_lock = threading.RLock()
@@ -112,12 +126,11 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         """Make sure that the connections lead to the ledger still; a forked child gets connections of its own.
 
         Raises:
-            LedgerStorageError: The file was replaced or removed.
+            LedgerStorageError: The file was replaced or removed, or the ledger was closed.
         """
+        if self._closed:
+            raise LedgerStorageError(f"ledger {self.path} is closed; open it again")
         if self._file.is_inherited:
-            # Closing them here would disturb the parent's locks, so they are kept and never used.
-            _of_the_parent.append((self._writer, self._reader, self.datastore))
-            self.datastore = SQLiteDatastore(self._uri, lock_timeout=BUSY_TIMEOUT_S, originator_id_type="text")
             self._open(self.ledger_id)
         self._file.check()
 
@@ -323,6 +336,10 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
 
     def close(self) -> None:
         with self._writer_lock, self._reader_lock:
-            self._reader.close()
-            self._writer.close()
-            self.datastore.close()
+            self._closed = True
+            self._close_connections()
+
+    def _close_connections(self) -> None:
+        self._reader.close()
+        self._writer.close()
+        self.datastore.close()

@@ -15,6 +15,7 @@ from ledger import (
     PersistedTokens,
     TokensElsewhere,
 )
+from projections.audit import AuditLog
 
 KEY = LeaseKey.parse("dev:openai:work")
 
@@ -69,6 +70,52 @@ def test_a_forked_child_and_its_parent_both_go_on_with_one_open_ledger(tmp_path:
         assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 4
         assert ledger.snapshot(KEY).generation == 101
         assert ledger.verify().ok
+
+
+def test_what_a_forked_child_is_told_is_stored_outlives_the_parent_closing_its_ledger(tmp_path: Path) -> None:
+    ledger = LeaseLedger.open(url(tmp_path))
+    second = LeaseLedger.open(url(tmp_path))
+    ledger.acquire_lease(KEY, 1)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            for number in range(200):
+                ledger.acquire_lease(KEY, 2)
+                if number == 20:
+                    os.write(writing, b"x")
+            code = 0
+        finally:
+            os._exit(code)
+    os.read(reading, 1)
+    for _ in range(50):
+        second.acquire_lease(KEY, 3)
+    ledger.close()
+    second.close()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    os.close(reading)
+    os.close(writing)
+    with LeaseLedger.open(url(tmp_path)) as reopened:
+        assert reopened.snapshot(KEY).generation == 251
+        assert reopened.verify().ok
+
+
+def test_an_audit_log_goes_on_in_a_forked_child_and_in_its_parent(tmp_path: Path) -> None:
+    with LeaseLedger.open(url(tmp_path)) as ledger, AuditLog.open(ledger) as audit:
+        ledger.acquire_lease(KEY, 1)
+        assert len(audit.history(KEY)) == 1
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                ledger.release_lease(KEY)
+                code = 0 if len(audit.history(KEY)) == 2 else 2
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert [entry.version for entry in audit.history(KEY)] == [1, 2]
+        assert audit.verify().ok
 
 
 @pytest.mark.parametrize("left_bytes", [0, 100, 4096, 6000])

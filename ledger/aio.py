@@ -27,9 +27,10 @@ from ledger.holder import is_provably_gone
 from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
 from ledger.login import login, logout
+from ledger.look import FreshRequest, usable_now
 from ledger.recorders.base import LOOK_EVERY_S
 from ledger.recovery import recover
-from ledger.refresh import FreshRequest, fresh_tokens, usable_now
+from ledger.refresh import fresh_tokens
 from ledger.refresh_errors import ReauthRequired, RefreshError
 from ledger.snapshot import AuthLeaseTransition
 from ledger.status import PublishedAuthStatus, project_published_auth_status

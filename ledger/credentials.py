@@ -12,8 +12,9 @@ from ledger.holder import is_provably_gone
 from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
 from ledger.login import login, logout
+from ledger.look import FreshRequest
 from ledger.recovery import recover
-from ledger.refresh import FreshRequest, fresh_tokens
+from ledger.refresh import fresh_tokens
 from ledger.snapshot import AuthLeaseTransition
 from ledger.status import PublishedAuthStatus, project_published_auth_status
 from ledger.stores.base import TokenStore

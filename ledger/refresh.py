@@ -17,10 +17,9 @@ from ledger.errors import LeaseTransitionError
 from ledger.events import Holder
 from ledger.handle import RefreshAttempt
 from ledger.holder import is_provably_gone
-from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
-from ledger.marker import marker_event
-from ledger.provenance import Provenance, TokenClass, provenance_of
+from ledger.look import FreshRequest, Look, is_same
+from ledger.provenance import Provenance, TokenClass
 from ledger.publishing import Saved, recordable_code, save_and_record
 from ledger.recovery import abandon, recover
 from ledger.refresh_errors import (
@@ -35,85 +34,13 @@ from ledger.snapshot import MAX_U64, AuthLeasePhase
 from ledger.state import LastFailure, LeaseState
 from ledger.stores.base import TokenStore
 from ledger.tokens import PersistedTokens
+from ledger.watch import HOLDER_CHECK_EVERY_S, AttemptWatch, duration_s
 
-__all__ = ["FreshRequest", "fresh_tokens", "usable_now"]
+__all__ = ["fresh_tokens"]
 
-HOLDER_CHECK_EVERY_S: Final = 0.1
 PATIENCE_IN_DEADLINES: Final = 4
 LONGEST_COOL_DOWN_S: Final = 30.0
 LARGEST_SKEW_S: Final = 60.0
-DEFAULT_DURATION_MS: Final = 60_000
-
-_USABLE: Final = (TokenClass.CURRENT, TokenClass.UNMARKED)
-
-
-class FreshRequest(msgspec.Struct, frozen=True):
-    """What a caller asks for.
-
-    Attributes:
-        key: The lease.
-        window_s: Refresh when less than so many seconds remain.
-        leeway_s: While another refreshes, tokens with so many seconds left will do.
-        rejected: Tokens that the server refused before their time.
-        refresh_deadline_s: How long an attempt of ours may take before others may take over.
-    """
-
-    key: LeaseKey
-    window_s: float
-    leeway_s: float
-    rejected: PersistedTokens | None
-    refresh_deadline_s: float
-
-
-class _Watch:
-    """An attempt of somebody else's, as seen from here: on our own clock, since we first saw it."""
-
-    def __init__(self, state: LeaseState, now_s: float) -> None:
-        self.attempt = state.attempt
-        self.since_version = state.refreshing_since
-        self.published_by = state.published_by
-        self.first_seen_s = now_s
-        self._next_holder_check_s = now_s
-
-    def is_on(self, state: LeaseState) -> bool:
-        return state.phase is AuthLeasePhase.REFRESHING and state.refreshing_since == self.since_version
-
-    def is_over(self, now_s: float, is_gone: Callable[[Holder], bool]) -> bool:
-        """Whether its duration has passed, or its holder is provably gone."""
-        duration_ms = DEFAULT_DURATION_MS if self.attempt is None else self.attempt.duration_ms
-        if now_s - self.first_seen_s >= duration_ms / 1000:
-            return True
-        if self.attempt is None or now_s < self._next_holder_check_s:
-            return False
-        self._next_holder_check_s = now_s + HOLDER_CHECK_EVERY_S
-        return is_gone(self.attempt.holder)
-
-    def failed_with(self, last: LastFailure) -> bool:
-        """Whether that failure is the watched attempt's."""
-        return self.attempt is not None and last.attempt == self.attempt.id
-
-
-class _Look(msgspec.Struct, frozen=True):
-    """What one look at the ledger and the store shows."""
-
-    state: LeaseState
-    tokens: PersistedTokens | None
-    provenance: Provenance | None
-
-    @classmethod
-    def at(cls, ledger: LeaseLedger, store: TokenStore, key: LeaseKey) -> "_Look":
-        state = ledger.state(key)
-        tokens = store.load(key)
-        return cls(state, tokens, None if tokens is None else provenance_of(ledger, key, state, tokens))
-
-    @property
-    def is_usable(self) -> bool:
-        return self.provenance is not None and self.provenance.token_class in _USABLE
-
-    def remaining_s(self, ledger: LeaseLedger) -> float:
-        of_tokens = None if self.tokens is None else self.tokens.expires_at
-        known = [expiry for expiry in (of_tokens, self.state.expires_at) if expiry is not None]
-        return min(known) - ledger.clock() / 1000 if known else float("inf")
 
 
 class _Fresh:
@@ -134,12 +61,12 @@ class _Fresh:
         self.monotonic = monotonic
         self.is_gone = is_gone
         self.started_s = monotonic()
-        self.watch: _Watch | None = None
+        self.watch: AttemptWatch | None = None
 
     def run(self) -> Protocol[PersistedTokens]:
         while True:
             state, tokens, remaining_s = yield from self._current()
-            rejected = _is_same(tokens, self.request.rejected)
+            rejected = is_same(tokens, self.request.rejected)
             if not rejected and (remaining_s >= self.request.window_s or self._was_published(state, remaining_s)):
                 return tokens
             usable = not rejected and remaining_s >= self.request.leeway_s
@@ -159,7 +86,7 @@ class _Fresh:
 
     def _current(self) -> Protocol[tuple[LeaseState, PersistedTokens, float]]:
         """The lease, its current tokens and their remaining seconds, after finishing what a crash may have left."""
-        look: _Look = yield Step(partial(_Look.at, self.ledger, self.store, self.key))
+        look: Look = yield Step(partial(Look.at, self.ledger, self.store, self.key))
         if not look.is_usable:
             # Somebody may be between its two writes right now: whoever is holds the guard.
             look = yield Guarded(self.key, self._settled)
@@ -168,9 +95,9 @@ class _Fresh:
             raise self._not_usable(look.state, look.provenance)
         return look.state, look.tokens, look.remaining_s(self.ledger)
 
-    def _settled(self) -> Protocol[_Look]:
+    def _settled(self) -> Protocol[Look]:
         yield from recover(self.ledger, self.store, self.key)
-        look: _Look = yield Step(partial(_Look.at, self.ledger, self.store, self.key))
+        look: Look = yield Step(partial(Look.at, self.ledger, self.store, self.key))
         return look
 
     def _raise_unless_live(self, state: LeaseState) -> None:
@@ -194,13 +121,13 @@ class _Fresh:
 
     def _wait_for_outcome(self, state: LeaseState) -> Protocol[None]:
         if self.watch is None or not self.watch.is_on(state):
-            self.watch = _Watch(state, self.monotonic())
+            self.watch = AttemptWatch(state, self.monotonic())
         watch = self.watch
         since: int = yield Step(self.ledger.recorder.change_token)
         state = yield Step(lambda: self.ledger.state(self.key))
         while watch.is_on(state):
             now_s = self.monotonic()
-            patience_s = PATIENCE_IN_DEADLINES * max(self.request.refresh_deadline_s, _duration_s(state))
+            patience_s = PATIENCE_IN_DEADLINES * max(self.request.refresh_deadline_s, duration_s(state))
             if now_s - self.started_s > patience_s:
                 raise RefreshTimedOut(self.key, now_s - self.started_s)
             if watch.is_over(now_s, self.is_gone):
@@ -307,7 +234,7 @@ class _Fresh:
         except Exception as error:
             yield from self._close(attempt, error=type(error).__name__)
             raise
-        if stored is None or not _is_same(stored, tokens):
+        if stored is None or not is_same(stored, tokens):
             yield from self._close(attempt, error="TokensChanged")
             return False
         now: LeaseState = yield Step(lambda: self.ledger.state(self.key))
@@ -370,19 +297,6 @@ class _Fresh:
         return True
 
 
-def _duration_s(state: LeaseState) -> float:
-    return (DEFAULT_DURATION_MS if state.attempt is None else state.attempt.duration_ms) / 1000
-
-
-def _is_same(tokens: PersistedTokens, other: PersistedTokens | None) -> bool:
-    if other is None:
-        return False
-    event = marker_event(tokens)
-    if event is not None or marker_event(other) is not None:
-        return event == marker_event(other)
-    return tokens.primary_secret == other.primary_secret and tokens.refresh_token == other.refresh_token
-
-
 def _carried_forward(old: PersistedTokens, response: PersistedTokens) -> PersistedTokens:
     """The response, completed by what it leaves out and the old tokens still say."""
     if not isinstance(response, PersistedTokens):
@@ -407,19 +321,6 @@ def _recordable_wait(seconds: object) -> float | None:
     if not isinstance(seconds, int | float) or not math.isfinite(seconds):
         return None
     return max(float(seconds), 0.0)
-
-
-def usable_now(ledger: LeaseLedger, store: TokenStore, request: FreshRequest) -> PersistedTokens | None:
-    """Current tokens that will do while somebody else refreshes; ``None`` when the outcome must be waited for.
-
-    Raises whatever reading the ledger or the store raises.
-    """
-    look = _Look.at(ledger, store, request.key)
-    if look.tokens is None or not look.is_usable or not look.state.credential_present:
-        return None
-    if _is_same(look.tokens, request.rejected) or look.remaining_s(ledger) < request.leeway_s:
-        return None
-    return look.tokens
 
 
 def fresh_tokens(

@@ -33,8 +33,9 @@ from ledger.holder import is_provably_gone
 from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
 from ledger.login import login, logout
+from ledger.look import FreshRequest
 from ledger.marker import tokens_lifecycle_published_generation
-from ledger.refresh import FreshRequest, fresh_tokens
+from ledger.refresh import fresh_tokens
 from ledger.refresh_errors import RefreshError
 from ledger.stores import FileTokenStore
 from ledger.tokens import PersistedTokens

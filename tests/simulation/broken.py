@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from simulation.world import World
 
-from ledger import decide, provenance, publishing, refresh
+from ledger import decide, look, provenance, publishing, refresh
 from ledger.commands import Publication
 from ledger.effects import Protocol, Step
 from ledger.events import Holder
@@ -72,7 +72,7 @@ def without_a_last_check(patch: pytest.MonkeyPatch) -> None:
 
 def with_impatience(patch: pytest.MonkeyPatch) -> None:
     """Whoever waits takes over at once."""
-    patch.setattr(refresh._Watch, "is_over", lambda self, now_s, is_gone: True)
+    patch.setattr(refresh.AttemptWatch, "is_over", lambda self, now_s, is_gone: True)
 
 
 def with_endless_patience(patch: pytest.MonkeyPatch) -> None:
@@ -81,7 +81,7 @@ def with_endless_patience(patch: pytest.MonkeyPatch) -> None:
     def never(self: Any, now_s: float, is_gone: Callable[[Holder], bool]) -> bool:
         return False
 
-    patch.setattr(refresh._Watch, "is_over", never)
+    patch.setattr(refresh.AttemptWatch, "is_over", never)
     patch.setattr(refresh, "PATIENCE_IN_DEADLINES", 10**9)
 
 
@@ -101,7 +101,7 @@ def without_recovery(patch: pytest.MonkeyPatch) -> None:
 
 def with_any_tokens(patch: pytest.MonkeyPatch) -> None:
     """Whatever is stored counts as current."""
-    patch.setattr(refresh, "_USABLE", tuple(provenance.TokenClass))
+    patch.setattr(look, "_USABLE", tuple(provenance.TokenClass))
 
 
 def with_late_answers_thrown_away(patch: pytest.MonkeyPatch) -> None:

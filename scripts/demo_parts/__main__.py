@@ -161,6 +161,9 @@ def _tell_next_commands(home: Path) -> None:
         ["leases"],
         ["--store", tokens, "status", key],
         ["--store", tokens, "stale"],
+        ["explain", key],
+        ["replay", key],
+        ["report", _nearest(home / "report.html")],
         ["history", key, "--json"],
         ["checkpoint"],
     ):

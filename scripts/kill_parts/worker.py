@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import httpx
 from oauth_server.client import OAuthClient, OAuthError, TokenAnswer
 
 from ledger import (
@@ -97,7 +98,7 @@ def work(task: Task) -> None:
     credentials = credentials_of(task, f"agent-{task.slot}-{task.seed}")
     while True:
         key = choices.choice(KEYS)
-        with contextlib.suppress(RefreshError, RefreshTimedOut, GuardTimeout):
+        with contextlib.suppress(RefreshError, RefreshTimedOut, GuardTimeout, OAuthError, httpx.HTTPError):
             if choices.random() < LOGOUTS:
                 _tell(task, Moment.LOGOUT)
                 credentials.logout(key)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ledger.codec import EventCodec
 from ledger.effects import Effect, Protocol, guarded
 from ledger.events import Holder
 from ledger.fingerprint import Fingerprinter
@@ -16,6 +17,9 @@ from ledger.stores.base import TokenStore
 from ledger.tokens import PersistedTokens
 
 FINGERPRINTS = Fingerprinter(b"the same key in every process")
+
+CODEC = EventCodec()
+"""Takes longer to make than a process lives here, and keeps nothing."""
 
 EPOCH_S = 1_000_000_000
 
@@ -78,7 +82,11 @@ class Process:
         self.tasks: list[Task] = []
         self.last_tokens: PersistedTokens | None = None
         self.ledger = LeaseLedger(
-            log, clock=lambda: machine.wall_ms(self.now()), actor=f"{name} on {machine.name}", new_id=self._new_id
+            log,
+            clock=lambda: machine.wall_ms(self.now()),
+            actor=f"{name} on {machine.name}",
+            new_id=self._new_id,
+            codec=CODEC,
         )
         # The ledger draws these at random; here a seed decides everything.
         self.ledger._instance = name

@@ -15,6 +15,9 @@ from ledger.recovery import marked_for
 from ledger.state import LeaseState
 from ledger.tokens import PersistedTokens
 
+WATCH: type = getattr(refresh, "AttemptWatch", None) or vars(refresh)["_Watch"]
+LOOK: type = getattr(refresh, "Look", None) or vars(refresh)["_Look"]
+
 Break = Callable[[pytest.MonkeyPatch], None]
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from simulation.agents import Machine, Process, Task
+from simulation.agents import CODEC, Machine, Process, Task
 from simulation.authorization_server import AuthorizationServer, age_of
 from simulation.ports import SharedLog, SharedStore, fields_of
 from simulation.rules import Rules
@@ -51,7 +51,7 @@ class World:
         self.processes: dict[str, Process] = {}
         self.guards: dict[LeaseKey, Task] = {}
         self.current: Task | None = None
-        self._observer = LeaseLedger(self.log, clock=lambda: 0, actor="observer")
+        self._observer = LeaseLedger(self.log, clock=lambda: 0, actor="observer", codec=CODEC)
 
     def now(self) -> float:
         """Virtual time, in seconds."""
@@ -94,7 +94,7 @@ class World:
     def use_log(self, log: SharedLog) -> None:
         """Go on with another log, such as an older copy."""
         self.log = log
-        self._observer = LeaseLedger(log, clock=lambda: 0, actor="observer")
+        self._observer = LeaseLedger(log, clock=lambda: 0, actor="observer", codec=CODEC)
 
     def check(self) -> None:
         """Stop at the first broken rule."""

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from simulation.world import World
 
-from ledger import decide, look, provenance, publishing, refresh
+from ledger import decide, look, provenance, publishing, refresh, watch
 from ledger.commands import Publication
 from ledger.effects import Protocol, Step
 from ledger.events import Holder
@@ -14,9 +14,6 @@ from ledger.handle import RefreshAttempt
 from ledger.recovery import marked_for
 from ledger.state import LeaseState
 from ledger.tokens import PersistedTokens
-
-WATCH: type = getattr(refresh, "AttemptWatch", None) or vars(refresh)["_Watch"]
-LOOK: type = getattr(refresh, "Look", None) or vars(refresh)["_Look"]
 
 Break = Callable[[pytest.MonkeyPatch], None]
 

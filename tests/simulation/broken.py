@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from simulation.world import World
 
-from ledger import decide, look, provenance, publishing, refresh, watch
+from ledger import decide, look, provenance, publishing, refresh
 from ledger.commands import Publication
 from ledger.effects import Protocol, Step
 from ledger.events import Holder

@@ -23,9 +23,12 @@ from ledger.snapshot import AuthLeasePhase
 from ledger.state import LeaseState
 from projections.wide_integers import GREATEST, to_column
 
-__all__ = ["EVENT_COLUMNS", "EVENT_KINDS", "LEASE_COLUMNS", "LastEvent", "event_row", "lease_row"]
+__all__ = ["EVENT_KINDS", "LEASE_COLUMNS", "ROW_COLUMNS", "LastEvent", "RowKind", "event_row", "lease_row"]
 
 Row = tuple[Any, ...]
+
+RowKind = tuple[type[LeaseEvent], bool]
+"""Which columns a row fills: by the kind of event, and whether it has a cause or a correlation id."""
 
 
 class EventKind(NamedTuple):
@@ -66,8 +69,6 @@ EVENT_COLUMNS: Final = (
     "at_ms",
     "running_at_ms",
     "actor",
-    "cause",
-    "correlation_id",
     "phase",
     "generation",
     "expires_at",
@@ -76,6 +77,9 @@ EVENT_COLUMNS: Final = (
     "published_by",
 )
 """The columns that every event fills."""
+
+REMARK_COLUMNS: Final = ("cause", "correlation_id")
+"""What most events go without."""
 
 LEASE_COLUMNS: Final = (
     "key",
@@ -105,8 +109,10 @@ _encode_state = msgspec.json.Encoder().encode
 _PHASES: Final[Mapping[str | None, str | None]] = {None: None, **{phase: phase.value for phase in AuthLeasePhase}}
 
 
-def event_row(row: LogRow, key: LeaseKey, event: LeaseEvent, state: LeaseState, digest: str, running_at_ms: int) -> Row:
-    """The values of one event's row: of ``EVENT_COLUMNS``, then of the columns of its kind in ``EVENT_KINDS``.
+def event_row(
+    row: LogRow, key: LeaseKey, event: LeaseEvent, state: LeaseState, digest: str, running_at_ms: int
+) -> tuple[RowKind, Row]:
+    """The values of one event's row, of the columns that ``ROW_COLUMNS`` names for its kind of row.
 
     Args:
         row: The event as stored.
@@ -122,7 +128,8 @@ def event_row(row: LogRow, key: LeaseKey, event: LeaseEvent, state: LeaseState, 
         event.at >= 0
         and max(running_at_ms, state.generation, state.expires_at or 0, state.published_at or 0) <= GREATEST
     )
-    return (
+    kind = type(event)
+    values = (
         position,
         stream,
         version,
@@ -135,16 +142,17 @@ def event_row(row: LogRow, key: LeaseKey, event: LeaseEvent, state: LeaseState, 
         event.at if fit else to_column(event.at),
         running_at_ms if fit else to_column(running_at_ms),
         event.actor,
-        event.cause,
-        event.correlation_id,
         _PHASES[state.phase],
         state.generation if fit else to_column(state.generation),
         state.expires_at if fit else to_column(state.expires_at),
         1 if state.credential_present else 0,
         state.published_at if fit else to_column(state.published_at),
         state.published_by,
-        *EVENT_KINDS[type(event)].values(event),
+        *EVENT_KINDS[kind].values(event),
     )
+    if event.cause is None and event.correlation_id is None:
+        return (kind, False), values
+    return (kind, True), (*values, event.cause, event.correlation_id)
 
 
 def lease_row(stream: str, key: LeaseKey, state: LeaseState, last: LastEvent) -> Row:
@@ -256,3 +264,10 @@ EVENT_KINDS: Final[Mapping[type[LeaseEvent], EventKind]] = {
     LeaseRestored: EventKind(("summary", "attempt", "compensates", "captured_at_version"), _restored),
 }
 """Every kind of event there is."""
+
+ROW_COLUMNS: Final[Mapping[RowKind, tuple[str, ...]]] = {
+    (kind, remarked): (*EVENT_COLUMNS, *carries.columns, *(REMARK_COLUMNS if remarked else ()))
+    for kind, carries in EVENT_KINDS.items()
+    for remarked in (False, True)
+}
+"""The columns that each kind of row fills, in the order of its values."""

@@ -13,7 +13,7 @@ from ledger.heads import decode_row
 from ledger.keys import IdentityError, LeaseKey
 from ledger.recorders.base import LogRow, StreamRow
 from ledger.state import EMPTY_STATE, LeaseState, evolve
-from projections.audit_rows import LastEvent, event_row, lease_row
+from projections.audit_rows import LastEvent, RowKind, event_row, lease_row
 
 __all__ = ["KEPT_LEASES", "LogFold"]
 
@@ -61,7 +61,7 @@ class LogFold:
         self._leases: dict[str, _Lease] = {}
         self._changed: dict[str, _Lease] = {}
 
-    def event_rows(self, page: Sequence[LogRow]) -> Iterator[tuple[type[LeaseEvent], tuple[Any, ...]]]:
+    def event_rows(self, page: Sequence[LogRow]) -> Iterator[tuple[RowKind, tuple[Any, ...]]]:
         """Kind and row of each event of the page; with each one asked for, the fold has taken in all before it.
 
         Raises:
@@ -84,7 +84,7 @@ class LogFold:
             digest = event_digest(self.ledger_id, stream, version, tag, body)
             if event.at > lease.running_at_ms or version == 1:
                 lease.running_at_ms = event.at
-            yield type(event), event_row(stored, lease.key, event, state, digest, lease.running_at_ms)
+            yield event_row(stored, lease.key, event, state, digest, lease.running_at_ms)
             lease.state, lease.position, lease.tag, lease.event = state, position, tag, event
             changed[stream] = lease
             self.position, self.last_digest = position, digest

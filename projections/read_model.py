@@ -10,7 +10,7 @@ from ledger.errors import CorruptHistory, UnknownEventTag
 from ledger.recorders.base import LogRow
 from ledger.state import LeaseState
 from projections.audit_checkpoint import AuditCheckpoint
-from projections.audit_rows import EVENT_COLUMNS, EVENT_KINDS, LEASE_COLUMNS
+from projections.audit_rows import LEASE_COLUMNS, ROW_COLUMNS
 from projections.log_fold import KEPT_LEASES, LogFold
 
 __all__ = ["BATCH", "PAGE", "ReadModel"]
@@ -39,9 +39,7 @@ class ReadModel:
     def __init__(self, db: Database, events: str, leases: str, start: AuditCheckpoint) -> None:
         self._connection = db.conn
         self._find = f"SELECT state, running_at_ms FROM {leases} WHERE key = ?"  # noqa: S608  # our own table names only
-        self._insert_event = {
-            kind: _insert("INSERT", events, (*EVENT_COLUMNS, *carries.columns)) for kind, carries in EVENT_KINDS.items()
-        }
+        self._insert_event = {kind: _insert("INSERT", events, columns) for kind, columns in ROW_COLUMNS.items()}
         self._replace_lease = _insert("INSERT OR REPLACE", leases, LEASE_COLUMNS)
         self._is_empty = start.position == 0
         self._fold = LogFold(start.ledger_id, start.position, start.digest, start.last_digest, self._stored_state)

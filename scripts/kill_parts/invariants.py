@@ -1,7 +1,7 @@
 """What must hold after any number of kills, read from the ledger, the store and the server's own counts."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from ledger import (
@@ -25,7 +25,7 @@ class Outcome(NamedTuple):
     """What the ledger says happened.
 
     Attributes:
-        lost_responses: Permanent refusals of a refresh token that an earlier attempt on record had sent already.
+        lost_responses: Logins that the server refused for good, after an attempt on record went unanswered.
     """
 
     events: int
@@ -67,35 +67,49 @@ def broken_invariants(credentials: Credentials, keys: tuple[LeaseKey, ...]) -> I
         yield from _broken_in_stream(str(key), list(ledger.read(key)))
 
 
+class _Login(NamedTuple):
+    """What is known of one login while its lease's events are walked.
+
+    Attributes:
+        live: Whether it holds a credential.
+        holder_of: Which open attempt has a refresh token, by the token's fingerprint.
+        unanswered: Whether an attempt of it ended without an answer. Its request may reach the server at any later
+            time, and a server that sees a spent token again ends the whole login.
+    """
+
+    live: bool
+    holder_of: Mapping[str, str]
+    unanswered: bool
+
+
+_NOBODY = _Login(live=False, holder_of={}, unanswered=False)
+
+
 def _broken_in_stream(key: str, stream: list[RecordedEvent]) -> Iterator[str]:
-    open_fingerprints: dict[str, str] = {}
-    sent_before: dict[str, str] = {}
-    live = False
+    now = before = _NOBODY
     for recorded in stream:
         event, where = recorded.event, f"{key} event {recorded.version}"
         match event:
             case LeaseRefreshStarted():
                 fingerprint = event.fingerprint or ""
-                if fingerprint in open_fingerprints:
-                    yield f"{where}: refresh token sent again while attempt {open_fingerprints[fingerprint]} has it"
-                open_fingerprints[fingerprint] = event.id
+                if fingerprint in now.holder_of:
+                    yield f"{where}: refresh token sent again while attempt {now.holder_of[fingerprint]} has it"
+                now = now._replace(holder_of={**now.holder_of, fingerprint: event.id})
             case LeaseRefreshFailed():
-                fingerprint = next((f for f, attempt in open_fingerprints.items() if attempt == event.attempt), "")
-                open_fingerprints.pop(fingerprint, None)
-                if event.permanent and fingerprint not in sent_before:
-                    yield f"{where}: a login was lost, and no earlier attempt on record sent its refresh token"
-                sent_before[fingerprint] = event.attempt or ""
+                if event.permanent and not now.unanswered:
+                    yield f"{where}: a login was lost, and no attempt on record since it began went unanswered"
+                still = {token: attempt for token, attempt in now.holder_of.items() if attempt != event.attempt}
+                now = now._replace(holder_of=still, unanswered=True)
             case LeaseReleased():
-                live = False
-                open_fingerprints.clear()
+                now, before = _NOBODY, now
             case LeaseAcquired():
-                if event.attempt is not None and not live:
+                if event.attempt is not None and not now.live:
                     yield f"{where}: a late response brought back a lease that had been released"
-                live = True
-                open_fingerprints.clear()
+                before = now
+                now = _Login(live=True, holder_of={}, unanswered=event.attempt is not None)
             case LeaseRefreshed():
-                open_fingerprints.clear()
+                now = now._replace(holder_of={})
             case LeaseRestored():
-                live = event.snapshot.credential_present
+                now = before if event.snapshot.credential_present else _NOBODY
             case _:
                 pass

@@ -1,15 +1,21 @@
 """Noticing that the file under an open connection is not the one at its path any more.
 
 SQLite keeps writing to a file that was replaced or removed, and everything written there is lost. It must not be used
-in a forked child either. Both are cheap to notice before each use.
+in a forked child either. Both are noticed before every write, and by readers within a hundredth of a second.
 """
 
 import os
+import time
 from pathlib import Path
+from typing import Final
 
 from ledger.errors import LedgerStorageError
 
 __all__ = ["FileIdentity"]
+
+
+READERS_LOOK_EVERY_S: Final = 0.01
+"""How long readers rely on the last look at the path; looking costs as much as a snapshot does."""
 
 
 class FileIdentity:
@@ -24,6 +30,7 @@ class FileIdentity:
         self._pid = os.getpid()
         found = os.stat(self._path)  # noqa: PTH116  # on the way of every read and write
         self._inode, self._device = found.st_ino, found.st_dev
+        self._readers_look_at = 0.0
 
     @property
     def is_inherited(self) -> bool:
@@ -36,6 +43,7 @@ class FileIdentity:
         Raises:
             LedgerStorageError: It was replaced or removed.
         """
+        self._readers_look_at = 0.0
         try:
             found = os.stat(self._path)  # noqa: PTH116
         except OSError as error:
@@ -47,3 +55,9 @@ class FileIdentity:
                 f"ledger {self._path}: the file was replaced while it was open; nothing was written; "
                 "open the ledger again"
             )
+        self._readers_look_at = time.monotonic() + READERS_LOOK_EVERY_S
+
+    def check_now_and_then(self) -> None:
+        """The same for whoever only reads, without looking again right after the last look that found all well."""
+        if time.monotonic() >= self._readers_look_at:
+            self.check()

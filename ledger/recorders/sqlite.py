@@ -122,23 +122,26 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
             on_failure.pop_all()
         self._file = FileIdentity(self.path)
 
-    def _check_file(self) -> None:
-        """Make sure that the connections lead to the ledger still; a forked child gets connections of its own.
+    def _connected(self) -> FileIdentity:
+        """The file that the connections lead to, for the caller to check; a forked child gets connections of its own.
 
         Raises:
-            LedgerStorageError: The file was replaced or removed, or the ledger was closed.
+            LedgerStorageError: The ledger was closed.
         """
         if self._closed:
             raise LedgerStorageError(f"ledger {self.path} is closed; open it again")
         if self._file.is_inherited:
             self._open(self.ledger_id)
-        self._file.check()
+        return self._file
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        self._check_file()
-        with self._storage_errors(), self._reader_lock:
-            yield self._reader
+        self._connected().check_now_and_then()
+        try:
+            with self._reader_lock:
+                yield self._reader
+        except sqlite3.Error as error:
+            raise _storage_error(self.path, error) from error
 
     def sidecar(self, name: str) -> Path | None:
         return self.path.with_name(f"{self.path.name}.{name}")
@@ -235,7 +238,7 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         return position
 
     def append(self, event: NewEvent) -> int:
-        self._check_file()
+        self._connected().check()
         try:
             with self._writer_lock:
                 if event.fold is None:
@@ -246,7 +249,7 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
             raise _storage_error(self.path, error) from error
 
     def append_exclusively(self, stream: str, after: int, build: Callable[[Sequence[StreamRow]], NewEvent]) -> int:
-        self._check_file()
+        self._connected().check()
         with self._storage_errors(), self._transaction():
             found = self._writer.execute(_ROWS, (stream, after, _MAX_VERSION)).fetchall()
             return self._insert(build([StreamRow._make(row) for row in found]))
@@ -298,7 +301,7 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         return [stream for (stream,) in found]
 
     def change_token(self) -> int:
-        self._check_file()
+        self._connected().check_now_and_then()
         # To the connection that writes, every commit but its own is a change; its own are counted beside.
         if not self._writer_lock.acquire(blocking=False):
             return UNKNOWN_CHANGES

@@ -54,8 +54,8 @@ def blocks(language: str) -> list[str]:
     return [text for found, text in BLOCK.findall(README) if found == language]
 
 
-def test_the_first_example_has_ten_lines() -> None:
-    assert len([line for line in blocks("python")[0].splitlines() if line.strip()]) == 10
+def test_the_first_example_has_at_most_ten_lines() -> None:
+    assert len([line for line in blocks("python")[0].splitlines() if line.strip()]) <= 10
 
 
 def test_every_session_shown_does_what_it_shows(tmp_path: Path) -> None:

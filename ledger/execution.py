@@ -126,7 +126,8 @@ class CommandExecutor:
         self, key: LeaseKey, head: Head, command: Command, stamp: Stamp
     ) -> tuple[LeaseEvent, LeaseState, NewEvent, str]:
         stream = str(key)
-        event = decide(key, head.state, command, {**stamp, "prev": head.digest})
+        stamp["prev"] = head.digest
+        event = decide(key, head.state, command, stamp)
         state = evolve(head.state, event, stream)
         body = self._codec.encode(event)
         digest = event_digest(self._recorder.ledger_id, stream, state.version, event.tag, body)

@@ -92,10 +92,13 @@ class StreamHeads:
 
     def _load(self, key: LeaseKey, token: int) -> Head:
         stream = str(key)
-        base = self._from_fold(stream, None)
-        if base is None:
-            base = Head(EMPTY_STATE, genesis_digest(self._recorder.ledger_id, stream), UNKNOWN_CHANGES)
-        return self._keep(key, self.extend(stream, base, self._recorder.rows(stream, base.state.version), token))
+        base = Head(EMPTY_STATE, genesis_digest(self._recorder.ledger_id, stream), UNKNOWN_CHANGES)
+        # A short stream, the usual one, has no stored fold to look for.
+        rows = self._recorder.rows(stream, 0, FOLD_EVERY)
+        if len(rows) == FOLD_EVERY:
+            base = self._from_fold(stream, None) or base
+            rows = self._recorder.rows(stream, base.state.version)
+        return self._keep(key, self.extend(stream, base, rows, token))
 
     def state_at(self, key: LeaseKey, version: int) -> LeaseState:
         """The state after the event at ``version``."""

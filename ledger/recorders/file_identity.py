@@ -1,7 +1,7 @@
 """Noticing that the file under an open connection is not the one at its path any more.
 
-SQLite keeps writing to a file that was replaced or removed, and everything written there is lost. It must not be used
-in a forked child either. Both are noticed before every write, and by readers within a hundredth of a second.
+SQLite keeps writing to a file that was replaced or removed, and everything written there is lost. That is noticed
+before every write, and by readers within a hundredth of a second.
 """
 
 import os
@@ -19,7 +19,7 @@ READERS_LOOK_EVERY_S: Final = 0.01
 
 
 class FileIdentity:
-    """Which file and which process a connection was opened for.
+    """Which file a connection was opened for.
 
     Args:
         path: The file; it exists.
@@ -27,15 +27,9 @@ class FileIdentity:
 
     def __init__(self, path: Path) -> None:
         self._path = str(path)
-        self._pid = os.getpid()
         found = os.stat(self._path)  # noqa: PTH116  # on the way of every read and write
         self._inode, self._device = found.st_ino, found.st_dev
         self._readers_look_at = 0.0
-
-    @property
-    def is_inherited(self) -> bool:
-        """Whether this process is a fork of the one that opened the connection."""
-        return os.getpid() != self._pid
 
     def check(self) -> None:
         """Make sure that the path still leads to the file.

@@ -92,6 +92,7 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
             "FROM stored_events WHERE originator_id=? "
         )
         self._closed = False
+        self._file: FileIdentity | None = None
         self._open(new_ledger_id)
         tell_of_forks(self)
 
@@ -110,7 +111,7 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         self._close_connections()
         self.datastore = SQLiteDatastore(self._uri, lock_timeout=BUSY_TIMEOUT_S, originator_id_type="text")
 
-    def _open(self, new_ledger_id: str) -> None:
+    def _open(self, new_ledger_id: str) -> FileIdentity:
         self._writer_lock = threading.RLock()
         self._reader_lock = threading.RLock()
         with contextlib.ExitStack() as on_failure, self._storage_errors():
@@ -120,7 +121,10 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
             self._reader = self._connect()
             self._reader.execute("PRAGMA query_only = ON")
             on_failure.pop_all()
+        # A new connection counts others' commits anew: no token of its own may equal one of the connection before it.
+        self._appends += 1 << 32
         self._file = FileIdentity(self.path)
+        return self._file
 
     def _connected(self) -> FileIdentity:
         """The file that the connections lead to, for the caller to check; a forked child gets connections of its own.
@@ -128,11 +132,11 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         Raises:
             LedgerStorageError: The ledger was closed.
         """
+        if self._file is not None:
+            return self._file
         if self._closed:
             raise LedgerStorageError(f"ledger {self.path} is closed; open it again")
-        if self._file.is_inherited:
-            self._open(self.ledger_id)
-        return self._file
+        return self._open(self.ledger_id)
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -343,6 +347,7 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
             self._close_connections()
 
     def _close_connections(self) -> None:
+        self._file = None
         self._reader.close()
         self._writer.close()
         self.datastore.close()

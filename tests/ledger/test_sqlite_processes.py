@@ -1,5 +1,6 @@
 """One SQLite ledger and many real processes: at its birth, under load, and when they are killed."""
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -133,3 +134,22 @@ def test_a_full_disk_is_an_error_that_says_so_and_passes_when_there_is_room(one:
         assert ledger.verify().ok
     assert one.do("acquire", key=str(KEY)) == stored + 1
     one.do("close")
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_sees_what_its_parent_records_after_the_fork(tmp_path: Path) -> None:
+    """Also where both know the lease already, and however much was recorded before."""
+    with LeaseLedger.open(_url(tmp_path, "normal")) as ledger:
+        for generation in range(1, 4):
+            ledger.acquire_lease(KEY, 500)
+            assert ledger.snapshot(KEY).generation == generation * 2 - 1
+            go_on, recorded = os.pipe()
+            child = os.fork()
+            if child == 0:
+                os.read(go_on, 1)
+                os._exit(0 if ledger.snapshot(KEY).generation == generation * 2 else 1)
+            ledger.acquire_lease(KEY, 500)
+            os.write(recorded, b"x")
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            os.close(go_on)
+            os.close(recorded)

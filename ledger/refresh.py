@@ -128,11 +128,11 @@ class _Fresh:
         while watch.is_on(state):
             now_s = self.monotonic()
             patience_s = PATIENCE_IN_DEADLINES * max(self.request.refresh_deadline_s, duration_s(state))
+            if now_s - self.started_s > patience_s:
+                raise RefreshTimedOut(self.key, now_s - self.started_s)
             if watch.is_over(now_s, self.is_gone):
                 yield from self._take_over(state)
                 return
-            if now_s - self.started_s > patience_s:
-                raise RefreshTimedOut(self.key, now_s - self.started_s)
             yield Pause(HOLDER_CHECK_EVERY_S, since)
             since = yield Step(self.ledger.recorder.change_token)
             state = yield Step(lambda: self.ledger.state(self.key))

@@ -23,7 +23,7 @@ VARYING = (
     (re.compile(r"\S+@\S+ pid \d+"), "ACTOR"),
     (re.compile(r"\b[0-9a-f]{32}\b"), "ID"),
     (re.compile(r"digest [0-9a-f]{16}"), "DIGEST"),
-    (re.compile(r"/\S+/(?=\w+\.html)"), "FOLDER/"),
+    (re.compile(r"/\S+/(?=\w+\.(?:html|audit\.db))"), "FOLDER/"),
     (re.compile(r"[\d,]+ bytes"), "SIZE"),
     (re.compile(r" +"), " "),
     (re.compile(r" $", re.MULTILINE), ""),

@@ -114,6 +114,7 @@ class Credentials:
             RefreshError: The refresh failed for now, here or in the process waited for, and the tokens have too
                 little life left to go on with.
             RefreshTimedOut: Others were refreshing all the time; the login stands.
+            GuardTimeout: Something had to be finished first, and somebody held the lease's guard all the time.
             TokensNotSaved: The server gave new tokens, the store refused them; they are in the error.
             TokensElsewhere: The stored tokens are not those of the lease, or there are none.
             LedgerBehindStore: This ledger is an older copy. Nothing was spent.

@@ -7,6 +7,7 @@ it opens anything of its own.
 """
 
 import os
+import threading
 import weakref
 from typing import Final, Protocol
 
@@ -28,14 +29,18 @@ class Forking(Protocol):
 
 _told: Final["weakref.WeakSet[Forking]"] = weakref.WeakSet()
 _waiting: Final[list[Forking]] = []
+_one_fork: Final = threading.RLock()
+"""Two threads may fork at once; each must give back just what it took."""
 
 
 def tell_of_forks(connected: Forking) -> None:
     """Have it told of every fork for as long as it lives."""
-    _told.add(connected)
+    with _one_fork:
+        _told.add(connected)
 
 
 def _before() -> None:
+    _one_fork.acquire()
     _waiting[:] = _told
     for connected in _waiting:
         connected.before_fork()
@@ -44,11 +49,13 @@ def _before() -> None:
 def _in_parent() -> None:
     while _waiting:
         _waiting.pop().after_fork_in_parent()
+    _one_fork.release()
 
 
 def _in_child() -> None:
     while _waiting:
         _waiting.pop().after_fork_in_child()
+    _one_fork.release()
 
 
 if hasattr(os, "register_at_fork"):

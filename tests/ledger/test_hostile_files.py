@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,26 @@ def test_what_a_forked_child_is_told_is_stored_outlives_the_parent_closing_its_l
     with LeaseLedger.open(url(tmp_path)) as reopened:
         assert reopened.snapshot(KEY).generation == 251
         assert reopened.verify().ok
+
+
+def test_threads_that_fork_at_once_leave_the_ledger_usable(tmp_path: Path) -> None:
+    with LeaseLedger.open(url(tmp_path)) as ledger:
+
+        def fork_often(number: int) -> list[int]:
+            codes = []
+            for _ in range(15):
+                child = os.fork()
+                if child == 0:
+                    os._exit(0)
+                codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+                ledger.acquire_lease(LeaseKey("dev", f"thread-{number}"), 1)
+            return codes
+
+        with ThreadPoolExecutor(4) as threads:
+            futures = [threads.submit(fork_often, number) for number in range(4)]
+            assert [future.result(timeout=60) for future in futures] == [[0] * 15] * 4
+        assert ledger.verify().checkpoint.position == 60
+        assert ledger.acquire_lease(KEY, 2).generation == 1
 
 
 def test_an_audit_log_goes_on_in_a_forked_child_and_in_its_parent(tmp_path: Path) -> None:

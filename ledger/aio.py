@@ -5,36 +5,39 @@
     credentials = Credentials(ledger, store)
     tokens = await credentials.fresh(key, refresh)      # ``async def refresh(tokens)``
 
-The event loop never waits for a disk, a database or a keyring: what may block runs in a worker thread, one step at a
-time. Tasks that ask for the same lease share one leader, so thousands of them can wait without a thread each.
+The event loop never waits for a disk, a database or a keyring, and no cancellation, neither the event loop's own nor
+a cancel scope's, tears what is under way: a boundary runs in a worker thread from its first step to its last, and the
+refresh function in a task of its own. A cancelled caller waits until nothing is lost by it. Tasks that ask for the
+same lease share one leader, so thousands of them can wait without a thread each.
 """
 
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
-from typing import Any, TypeVar, assert_never
+from typing import Generic, TypeVar
 
 import anyio
 from anyio import to_thread
 
 from ledger.credentials import DEFAULT_LEEWAY_S, DEFAULT_REFRESH_DEADLINE_S, DEFAULT_WINDOW_S
-from ledger.effects import Effect, Exchange, Guarded, Pause, Protocol, Revoke, Step, guarded
+from ledger.driver import Driver
+from ledger.effects import Procedure, guarded
 from ledger.events import Holder
-from ledger.guard import acquire_auth_login_lifecycle_guard
+from ledger.guard import DEFAULT_TIMEOUT_S, current_caller
 from ledger.holder import is_provably_gone
 from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
-from ledger.login import login, logout
+from ledger.login import login, logout_and_revoke
 from ledger.look import FreshRequest, usable_now
-from ledger.recorders.base import LOOK_EVERY_S
+from ledger.loops import Loop, current_loop
 from ledger.recovery import recover
 from ledger.refresh import fresh_tokens
 from ledger.refresh_errors import ReauthRequired, RefreshError
 from ledger.snapshot import AuthLeaseTransition
 from ledger.status import PublishedAuthStatus, project_published_auth_status
 from ledger.stores.base import TokenStore
+from ledger.threads import Job, Stopped, StopRequest, left_behind
 from ledger.tokens import PersistedTokens
 
 __all__ = ["Credentials", "RefreshFunction", "RevokeFunction"]
@@ -45,18 +48,76 @@ RefreshFunction = Callable[[PersistedTokens], Awaitable[PersistedTokens]]
 RevokeFunction = Callable[[PersistedTokens], Awaitable[object] | object]
 
 
-class _Flight:
-    """A refresh that one task leads and others of this event loop wait for."""
+class _Flight(Generic[T]):
+    """A boundary under way in a worker, and the tasks of this event loop that wait for it."""
 
-    def __init__(self) -> None:
-        self.done = anyio.Event()
-        self.failure: RefreshError | ReauthRequired | None = None
+    def __init__(
+        self,
+        procedure: Callable[[], Procedure[T]],
+        ledger: LeaseLedger,
+        loop: Loop,
+        refresh: RefreshFunction | None = None,
+        revoke: RevokeFunction | None = None,
+        patience_s: float = DEFAULT_TIMEOUT_S,
+    ) -> None:
+        stop = StopRequest()
+
+        async def told(tokens: PersistedTokens) -> None:
+            answer = None if revoke is None else revoke(tokens)
+            if inspect.isawaitable(answer):
+                await answer
+
+        def exchange(tokens: PersistedTokens) -> PersistedTokens:
+            assert refresh is not None
+            return loop.run(lambda: refresh(tokens), stop, patience_s)
+
+        driver = Driver(
+            ledger,
+            stop,
+            current_caller(),
+            exchange,
+            lambda tokens: loop.run(lambda: told(tokens), stop, patience_s),
+            blocks_caller=False,
+        )
+        self._landed = anyio.Event()
+        self.job: Job[T] = Job(lambda: driver.run(procedure()), stop, lambda: loop.call_soon(self._landed.set))
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What it failed with, once it has."""
+        return self.job.failure
+
+    async def landed(self) -> None:
+        """Wait for its end, as one of many."""
+        await self._landed.wait()
+
+    async def lead(self) -> T:
+        """Start it, wait for its end whatever cancels, and return or raise its outcome.
+
+        A cancellation asks it to stop, and comes out when it has; a second one comes out at once, a third one while
+        there are tokens that no store has yet.
+        """
+        interrupts: list[BaseException] = []
+        while not self.job.done:
+            try:
+                self.job.start()
+                with anyio.CancelScope(shield=bool(interrupts)):
+                    await self._landed.wait()
+            except BaseException as error:  # the event loop's own cancellation breaks through any shield
+                interrupts.append(error)
+                self.job.stop.asked = True
+                if len(interrupts) > (2 if self.job.stop.irreplaceable else 1):
+                    raise left_behind(self.job, error) from interrupts[0]
+        if interrupts:
+            raise interrupts[0] from (None if isinstance(self.failure, Stopped) else self.failure)
+        return self.job.result()
 
 
 class Credentials:
     """:class:`ledger.Credentials` for coroutines; arguments, promises and errors are the same.
 
-    One object serves one event loop. ``revoke`` may be a plain or a coroutine function.
+    One object serves one event loop; using it in another raises RuntimeError. ``revoke`` may be a plain or a coroutine
+    function.
     """
 
     def __init__(
@@ -77,19 +138,34 @@ class Credentials:
         self._revoke = revoke
         self._monotonic = monotonic
         self._is_gone = is_gone
-        self._flights: dict[LeaseKey, _Flight] = {}
+        self._loop: Loop | None = None
+        self._flights: dict[LeaseKey, _Flight[PersistedTokens]] = {}
 
     def __repr__(self) -> str:
         return f"<aio.Credentials of {self.ledger!r} in {self.store.backend_name}>"
 
+    def _own_loop(self) -> Loop:
+        loop = current_loop()
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop != loop:
+            raise RuntimeError(
+                "this ledger.aio.Credentials belongs to another event loop; make one for each loop, they may share "
+                "the ledger and the store"
+            )
+        return loop
+
     async def login(
         self, key: LeaseKey, tokens: PersistedTokens, *, cause: str | None = None, correlation_id: str | None = None
     ) -> AuthLeaseTransition:
-        """See :meth:`ledger.Credentials.login`. Once begun it runs to its end, even when cancelled."""
-        protocol: Protocol[AuthLeaseTransition] = guarded(
-            key, lambda: login(self.ledger, self.store, key, tokens, cause, correlation_id)
+        """See :meth:`ledger.Credentials.login`. Once begun it runs to its end, even when cancelled.
+
+        Raises, beside its errors:
+            RuntimeError: This object belongs to another event loop.
+        """
+        return await self._perform(
+            lambda: guarded(key, lambda: login(self.ledger, self.store, key, tokens, cause, correlation_id))
         )
-        return await _run(protocol, self.ledger)
 
     async def fresh(
         self,
@@ -100,44 +176,55 @@ class Credentials:
         leeway: float = DEFAULT_LEEWAY_S,
         rejected: PersistedTokens | None = None,
     ) -> PersistedTokens:
-        """See :meth:`ledger.Credentials.fresh`. Cancelling it in the exchange closes the attempt.
+        """See :meth:`ledger.Credentials.fresh`.
 
-        Once the server has answered, the new tokens are saved and recorded even when cancelled.
+        Cancelled before the exchange, it closes its attempt. Cancelled during the exchange, it waits for the answer, at
+        most ``refresh_deadline`` more seconds, and saves and records what came; then the cancellation comes out.
+
+        Raises, beside its errors:
+            RuntimeError: This object belongs to another event loop.
         """
+        loop = self._own_loop()
         request = FreshRequest(key, window, leeway, rejected, self.refresh_deadline)
-        while key in self._flights:
-            flight = self._flights[key]
+        while (flight := self._flights.get(key)) is not None and not flight.job.done:
             tokens = await to_thread.run_sync(usable_now, self.ledger, self.store, request)
             if tokens is not None:
                 return tokens
-            await flight.done.wait()
-            if flight.failure is not None:
+            await flight.landed()
+            if isinstance(flight.failure, RefreshError | ReauthRequired):
                 raise _same(flight.failure)
-        return await self._lead(request, refresh)
-
-    async def _lead(self, request: FreshRequest, refresh: RefreshFunction) -> PersistedTokens:
-        flight = self._flights[request.key] = _Flight()
-        protocol = fresh_tokens(self.ledger, self.store, request, monotonic=self._monotonic, is_gone=self._is_gone)
+        flight = _Flight(
+            lambda: fresh_tokens(self.ledger, self.store, request, monotonic=self._monotonic, is_gone=self._is_gone),
+            self.ledger,
+            loop,
+            refresh,
+            self._revoke,
+            self.refresh_deadline,
+        )
+        # Started before others can wait for it: whatever interrupts this task, they wait for something that ends.
+        flight.job.start()
+        self._flights[key] = flight
         try:
-            return await _run(protocol, self.ledger, refresh, self._revoke)
-        except (RefreshError, ReauthRequired) as error:
-            flight.failure = error
-            raise
+            return await flight.lead()
         finally:
-            del self._flights[request.key]
-            flight.done.set()
+            if self._flights.get(key) is flight and flight.job.done:
+                del self._flights[key]
 
     async def logout(self, key: LeaseKey, *, revoke: RevokeFunction | None = None) -> None:
-        """See :meth:`ledger.Credentials.logout`. Once begun it runs to its end, even when cancelled."""
-        protocol: Protocol[PersistedTokens | None] = guarded(key, lambda: logout(self.ledger, self.store, key))
-        tokens = await _run(protocol, self.ledger)
-        if tokens is not None:
-            await _tell(revoke or self._revoke, tokens)
+        """See :meth:`ledger.Credentials.logout`. Once begun it runs to its end, even when cancelled.
+
+        Raises, beside its errors:
+            RuntimeError: This object belongs to another event loop.
+        """
+        await self._perform(lambda: logout_and_revoke(self.ledger, self.store, key), revoke or self._revoke)
 
     async def recover(self, key: LeaseKey) -> None:
-        """See :meth:`ledger.Credentials.recover`. Once begun it runs to its end, even when cancelled."""
-        protocol: Protocol[None] = guarded(key, lambda: recover(self.ledger, self.store, key, is_gone=self._is_gone))
-        await _run(protocol, self.ledger)
+        """See :meth:`ledger.Credentials.recover`. Once begun it runs to its end, even when cancelled.
+
+        Raises, beside its errors:
+            RuntimeError: This object belongs to another event loop.
+        """
+        await self._perform(lambda: guarded(key, lambda: recover(self.ledger, self.store, key, is_gone=self._is_gone)))
 
     async def status(self, key: LeaseKey) -> PublishedAuthStatus:
         """See :meth:`ledger.Credentials.status`."""
@@ -146,68 +233,10 @@ class Credentials:
         snapshot = await to_thread.run_sync(self.ledger.snapshot, key)
         return project_published_auth_status(now, stored, snapshot)
 
+    async def _perform(self, procedure: Callable[[], Procedure[T]], revoke: RevokeFunction | None = None) -> T:
+        return await _Flight(procedure, self.ledger, self._own_loop(), revoke=revoke).lead()
+
 
 def _same(failure: RefreshError | ReauthRequired) -> RefreshError | ReauthRequired:
     # Each task raises an error of its own: one object raised in many tasks would gather all their tracebacks.
     return type(failure)(*failure.args)
-
-
-async def _tell(revoke: RevokeFunction | None, tokens: PersistedTokens) -> None:
-    if revoke is None:
-        return
-    # A server that cannot be told changes nothing here.
-    with suppress(Exception):
-        told = revoke(tokens)
-        if inspect.isawaitable(told):
-            await told
-
-
-async def _run(
-    protocol: Protocol[T],
-    ledger: LeaseLedger,
-    refresh: RefreshFunction | None = None,
-    revoke: RevokeFunction | None = None,
-) -> T:
-    """Perform a protocol in this task and return its outcome."""
-    outcome: Any = None
-    failure: BaseException | None = None
-    async with AsyncExitStack() as shields:
-        while True:
-            try:
-                effect = protocol.send(outcome) if failure is None else protocol.throw(failure)
-            except StopIteration as stop:
-                result: T = stop.value
-                return result
-            outcome = failure = None
-            try:
-                outcome = await _perform(effect, ledger, refresh, revoke)
-            except BaseException as error:  # the protocol decides what each failure means
-                failure = error
-                if not isinstance(error, Exception):
-                    # Cancelled: what the protocol still has to record must not be cancelled as well.
-                    shields.enter_context(anyio.CancelScope(shield=True))
-
-
-async def _perform(
-    effect: Effect, ledger: LeaseLedger, refresh: RefreshFunction | None, revoke: RevokeFunction | None
-) -> Any:
-    match effect:
-        case Step(call):
-            return await to_thread.run_sync(call)
-        case Pause(seconds, None):
-            return await anyio.sleep(seconds)
-        case Pause(seconds, _):
-            # Waiting for a commit would hold a worker thread all the time; looking often does not.
-            return await anyio.sleep(min(seconds, LOOK_EVERY_S))
-        case Exchange(tokens):
-            assert refresh is not None
-            return await refresh(tokens)
-        case Guarded(key, part, holds_new_tokens):
-            with anyio.CancelScope(shield=holds_new_tokens) as scope:
-                async with acquire_auth_login_lifecycle_guard(key, ledger=ledger):
-                    scope.shield = True
-                    return await _run(part(), ledger)
-        case Revoke(tokens):
-            return await _tell(revoke, tokens)
-        case _:
-            assert_never(effect)

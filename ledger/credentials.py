@@ -1,18 +1,18 @@
 """What an agent uses: log in, get tokens that are good now, log out. Leaves nothing half done."""
 
-import contextlib
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
-from ledger.effects import Protocol, guarded, run_protocol
+from ledger.driver import perform
+from ledger.effects import guarded
 from ledger.events import Holder
 from ledger.holder import is_provably_gone
 from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
-from ledger.login import login, logout
-from ledger.look import FreshRequest
+from ledger.login import login, logout_and_revoke
+from ledger.look import FreshRequest, Look
 from ledger.recovery import recover
 from ledger.refresh import fresh_tokens
 from ledger.snapshot import AuthLeaseTransition
@@ -80,10 +80,10 @@ class Credentials:
             LedgerStorageError: The event could not be stored; nothing changed.
             GuardTimeout: Another login, logout or recovery held the lease's guard all the time.
         """
-        protocol: Protocol[AuthLeaseTransition] = guarded(
-            key, lambda: login(self.ledger, self.store, key, tokens, cause, correlation_id)
+        return perform(
+            lambda: guarded(key, lambda: login(self.ledger, self.store, key, tokens, cause, correlation_id)),
+            self.ledger,
         )
-        return run_protocol(protocol, self.ledger)
 
     def fresh(
         self,
@@ -122,14 +122,19 @@ class Credentials:
             LedgerStorageError: The ledger could not be read or written.
         """
         request = FreshRequest(key, window, leeway, rejected, self.refresh_deadline)
-        protocol = fresh_tokens(
+        # Reading tears nothing, so it needs no thread of its own.
+        look = Look.at(self.ledger, self.store, key)
+        if look.tokens is not None and look.has_left(window, self.ledger, rejected):
+            return look.tokens
+        return perform(
+            lambda: fresh_tokens(
+                self.ledger, self.store, request, look, monotonic=self._monotonic, is_gone=self._is_gone
+            ),
             self.ledger,
-            self.store,
-            request,
-            monotonic=self._monotonic,
-            is_gone=self._is_gone,
+            refresh,
+            self._revoke,
+            patience_s=self.refresh_deadline,
         )
-        return run_protocol(protocol, self.ledger, refresh, self._revoke)
 
     def logout(
         self,
@@ -151,13 +156,7 @@ class Credentials:
             LedgerBehindStore: This ledger is an older copy. Nothing was released or cleared.
             GuardTimeout: Another login, logout or recovery held the lease's guard all the time.
         """
-        protocol: Protocol[PersistedTokens | None] = guarded(key, lambda: logout(self.ledger, self.store, key))
-        tokens = run_protocol(protocol, self.ledger)
-        tell = revoke or self._revoke
-        if tokens is not None and tell is not None:
-            # The person is logged out here already; a server that cannot be told must not make it look otherwise.
-            with contextlib.suppress(Exception):
-                tell(tokens)
+        perform(lambda: logout_and_revoke(self.ledger, self.store, key), self.ledger, revoke=revoke or self._revoke)
 
     def recover(self, key: LeaseKey) -> None:
         """Finish what a crash left on the lease, as the next use of it would; nothing, when nothing was left.
@@ -167,8 +166,7 @@ class Credentials:
             TokenStoreError: The store could not be read or written.
             LedgerStorageError: The ledger could not be read or written.
         """
-        protocol: Protocol[None] = guarded(key, lambda: recover(self.ledger, self.store, key, is_gone=self._is_gone))
-        run_protocol(protocol, self.ledger)
+        perform(lambda: guarded(key, lambda: recover(self.ledger, self.store, key, is_gone=self._is_gone)), self.ledger)
 
     def status(self, key: LeaseKey) -> PublishedAuthStatus:
         """The lease's status by the ledger, with the stored tokens passed through. Changes nothing.

@@ -4,23 +4,24 @@ Within the process it is fair and serves threads and coroutines alike. With a le
 processes and machines that share it, by a lock that dies with its holder. No lock is ever broken from outside.
 """
 
-import asyncio
 import contextlib
 import os
-import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from ledger.errors import LeaseLedgerError
 from ledger.keys import LeaseKey
+from ledger.loops import current_loop, current_task
+from ledger.threads import Job, StopRequest, finished, in_main_thread, uninterrupted
 
 if TYPE_CHECKING:
     from ledger.lease_ledger import LeaseLedger
+    from ledger.recorders.locks import GuardLock
 
 __all__ = [
     "DEFAULT_TIMEOUT_S",
@@ -35,6 +36,8 @@ __all__ = [
 DEFAULT_TIMEOUT_S: Final = 60.0
 FIRST_POLL_S: Final = 0.002
 LONGEST_POLL_S: Final = 0.02
+STOP_LOOK_EVERY_S: Final = 0.05
+"""How soon an interrupted waiter notices."""
 
 
 class GuardTimeout(LeaseLedgerError, TimeoutError):
@@ -85,15 +88,21 @@ class Caller(NamedTuple):
 class _Turn:
     """One holder or waiter, and how to wake it."""
 
-    __slots__ = ("caller", "granted", "wake")
+    __slots__ = ("caller", "granted", "stop", "wake")
 
-    def __init__(self, caller: Caller, wake: Callable[[], object]) -> None:
+    def __init__(self, caller: Caller, wake: Callable[[], object], stop: StopRequest | None = None) -> None:
         self.caller = caller
         self.granted = False
+        self.stop = stop
         self.wake = wake
 
     def is_same_as(self, other: "_Turn") -> bool:
-        return self.caller.thread == other.caller.thread and self.caller.task is other.caller.task
+        return self.shares_thread_with(other) and self.caller.task is other.caller.task
+
+    def shares_thread_with(self, other: "_Turn") -> bool:
+        # Whose caller went away is waited for by nobody any more, and goes on by itself.
+        left_behind = self.stop is not None and self.stop.left_behind
+        return not left_behind and self.caller.thread == other.caller.thread
 
 
 class _Mutex:
@@ -109,7 +118,8 @@ class _Mutex:
 
 
 _registry: dict[LeaseKey, _Mutex] = {}
-# Re-entrant, for the garbage collector may throw a forsaken task away in the middle of any of the steps below.
+# Taken only where no signal handler runs. Re-entrant, for the garbage collector may throw a forsaken task away in the
+# middle of any of the steps below.
 _registry_lock = threading.RLock()
 
 
@@ -136,7 +146,7 @@ def _enqueue(key: LeaseKey, turn: _Turn, *, blocks_thread: bool) -> None:
             return
         # A task that holds the guard, or is served before us, cannot go on while its own thread blocks.
         ahead = (mutex.holder, *mutex.waiting) if blocks_thread else ()
-        if mutex.holder.is_same_as(turn) or any(turn.caller.thread == other.caller.thread for other in ahead):
+        if mutex.holder.is_same_as(turn) or any(other.shares_thread_with(turn) for other in ahead):
             raise GuardReentered(key)
         mutex.waiting.append(turn)
 
@@ -155,105 +165,85 @@ def _leave(key: LeaseKey, turn: _Turn) -> None:
             mutex.holder = None
             while mutex.waiting and mutex.holder is None:
                 following = mutex.waiting.popleft()
+                following.granted = True
                 try:
                     following.wake()
                 except RuntimeError:
                     # Its event loop is closed: nobody is left to wake.
+                    following.granted = False
                     continue
-                following.granted = True
                 mutex.holder = following
         if mutex.unused:
             del _registry[key]
 
 
-def _current_task() -> tuple[object | None, Callable[[Callable[[], object]], object] | None]:
-    """The task that runs here, and how another thread gets a call into its event loop; neither outside of one."""
-    trio = sys.modules.get("trio")
-    if trio is not None:
-        try:
-            return trio.lowlevel.current_task(), trio.lowlevel.current_trio_token().run_sync_soon
-        except RuntimeError:
-            pass
-    try:
-        return asyncio.current_task(), asyncio.get_running_loop().call_soon_threadsafe
-    except RuntimeError:
-        return None, None
-
-
 def current_caller() -> Caller:
     """The thread and task that run here."""
-    task, _ = _current_task()
-    return Caller(threading.get_ident(), threading.current_thread().name, task)
+    return Caller(threading.get_ident(), threading.current_thread().name, current_task())
 
 
 class LoginGuard:
     """The guard of one lease, to be used once in a ``with`` or ``async with`` statement.
 
+    It never outlives the stack of its holder: what an interrupt keeps from being given back is given back when the
+    object goes.
+
     Args:
         key: The lease.
         ledger: Whose processes and machines it holds across; ``None`` for this process alone.
         timeout_s: Seconds to wait for it.
-        caller: Who blocks for it, when a helper thread takes it on somebody's behalf; whoever enters by default.
     """
 
-    def __init__(
-        self, key: LeaseKey, ledger: "LeaseLedger | None", timeout_s: float, caller: Caller | None = None
-    ) -> None:
+    def __init__(self, key: LeaseKey, ledger: "LeaseLedger | None", timeout_s: float) -> None:
         self.key = key
-        self._caller = caller
         self._timeout_s = timeout_s
+        self._ledger = ledger
         self._actor = f"thread {threading.get_ident()}" if ledger is None else ledger.actor
-        self._lock = None if ledger is None else ledger.recorder.guard_lock(str(key))
+        self._lock: GuardLock | None = None
         self._turn: _Turn | None = None
+        self._next_pause_s = FIRST_POLL_S
+        self._process = os.getpid()
+
+    def __del__(self) -> None:
+        if getattr(self, "_turn", None) is not None and self._process == os.getpid():
+            uninterrupted(self.close)
 
     def __enter__(self) -> Self:
-        deadline = time.monotonic() + self._timeout_s
-        woken = threading.Event()
-        turn = _Turn(self._caller or current_caller(), woken.set)
-        _enqueue(self.key, turn, blocks_thread=True)
+        stop, caller = StopRequest(), current_caller()
         try:
-            if not turn.granted and not woken.wait(self._timeout_s):
-                raise self._timed_out(turn)
-            for pause_s in self._lock_attempts(turn, deadline):
-                time.sleep(pause_s)
+            if in_main_thread():
+                finished(Job(lambda: self.take(caller, stop), stop))
+            else:
+                self.take(caller, stop)
         except BaseException:
-            _leave(self.key, turn)
+            uninterrupted(self.close)
             raise
-        self._turn = turn
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        turn, self._turn = self._turn, None
-        assert turn is not None
-        try:
-            if self._lock is not None:
-                self._lock.release()
-        finally:
-            _leave(self.key, turn)
+        uninterrupted(self.close)
 
     async def __aenter__(self) -> Self:
         import anyio  # noqa: PLC0415  # only coroutines need it, and it takes its time to import
 
         deadline = time.monotonic() + self._timeout_s
         woken = anyio.Event()
-        _, call_soon = _current_task()
-        assert call_soon is not None
-        turn = _Turn(self._caller or current_caller(), partial(call_soon, woken.set))
-        _enqueue(self.key, turn, blocks_thread=False)
+        turn = _Turn(current_caller(), partial(current_loop().call_soon, woken.set))
+        self._turn = turn
         try:
+            uninterrupted(lambda: _enqueue(self.key, turn, blocks_thread=False))
             if not turn.granted:
                 with anyio.move_on_after(self._timeout_s):
                     await woken.wait()
-                if not woken.is_set():
-                    raise self._timed_out(turn)
-            for pause_s in self._lock_attempts(turn, deadline):
+                if not turn.granted:
+                    raise uninterrupted(lambda: self._timed_out(turn))
+            while (pause_s := uninterrupted(lambda: self._try_lock(turn, deadline))) is not None:
                 await anyio.sleep(pause_s)
         except BaseException:
-            _leave(self.key, turn)
+            uninterrupted(self.close)
             raise
-        self._turn = turn
         return self
 
     async def __aexit__(
@@ -261,14 +251,60 @@ class LoginGuard:
     ) -> None:
         self.__exit__(kind, error, trace)
 
-    def _lock_attempts(self, turn: _Turn, deadline: float) -> Generator[float, None, None]:
-        """Try for the lock among processes; yields how many seconds to wait before each further try."""
-        pause_s = FIRST_POLL_S
-        while self._lock is not None and not self._lock.try_acquire(self._actor):
-            if time.monotonic() >= deadline:
-                raise self._timed_out(turn)
-            yield pause_s
-            pause_s = min(pause_s * 2, LONGEST_POLL_S)
+    def take(self, caller: Caller, stop: StopRequest, *, blocks_thread: bool = True) -> None:
+        """Take the guard in a thread where no signal handler runs; what was taken is given back when that fails.
+
+        Args:
+            caller: On whose behalf.
+            stop: Ends the wait when asked.
+            blocks_thread: Whether the caller's whole thread waits, all its tasks included.
+
+        Raises:
+            Stopped: The wait was ended.
+            GuardTimeout: Somebody else held it all the time.
+            GuardReentered: The caller holds it already.
+            LedgerStorageError: The ledger's storage cannot lock.
+        """
+        deadline = time.monotonic() + self._timeout_s
+        woken = threading.Event()
+        turn = self._turn = _Turn(caller, woken.set, stop)
+        try:
+            _enqueue(self.key, turn, blocks_thread=blocks_thread)
+            while not turn.granted:
+                stop.heed()
+                if time.monotonic() >= deadline:
+                    raise self._timed_out(turn)
+                woken.wait(min(STOP_LOOK_EVERY_S, max(deadline - time.monotonic(), 0.0)))
+            while (pause_s := self._try_lock(turn, deadline)) is not None:
+                stop.heed()
+                time.sleep(pause_s)
+        except BaseException:
+            self.close()
+            raise
+
+    def _try_lock(self, turn: _Turn, deadline: float) -> float | None:
+        """Try for the lock among processes; how many seconds to wait before the next try, ``None`` once it is ours."""
+        if self._lock is None and self._ledger is not None:
+            self._lock = self._ledger.recorder.guard_lock(str(self.key))
+        if self._lock is None or self._lock.try_acquire(self._actor):
+            return None
+        if time.monotonic() >= deadline:
+            raise self._timed_out(turn)
+        pause_s = self._next_pause_s
+        self._next_pause_s = min(pause_s * 2, LONGEST_POLL_S)
+        return pause_s
+
+    def close(self) -> None:
+        """Give back what was taken, in a thread where no signal handler runs; nothing, when nothing is held."""
+        turn, self._turn = self._turn, None
+        if turn is None:
+            return
+        try:
+            # Only who has the turn may have the lock.
+            if self._lock is not None and turn.granted:
+                self._lock.release()
+        finally:
+            _leave(self.key, turn)
 
     def _timed_out(self, turn: _Turn) -> GuardTimeout:
         with _registry_lock:

@@ -1,8 +1,8 @@
-"""Logging in and out as protocols, each run under the lease's login guard."""
+"""Logging in and out as procedures, each run under the lease's login guard."""
 
 import contextlib
 
-from ledger.effects import Protocol, Step
+from ledger.effects import Procedure, guarded, revoke, step
 from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
 from ledger.lifecycle import clear_tokens_and_publish_lifecycle_released
@@ -11,12 +11,12 @@ from ledger.provenance import TokenClass, provenance_of
 from ledger.recovery import place_digest, recover
 from ledger.refresh_errors import LedgerBehindStore, TokensNotSaved
 from ledger.snapshot import AuthLeaseTransition
-from ledger.state import LeaseState, snapshot_of
+from ledger.state import snapshot_of
 from ledger.store_errors import TokenSerializationError
 from ledger.stores.base import TokenStore
 from ledger.tokens import PersistedTokens, persisted_token_expires_at_epoch_secs
 
-__all__ = ["login", "logout"]
+__all__ = ["login", "logout", "logout_and_revoke"]
 
 
 def login(
@@ -26,7 +26,7 @@ def login(
     tokens: PersistedTokens,
     cause: str | None,
     correlation_id: str | None,
-) -> Protocol[AuthLeaseTransition]:
+) -> Procedure[AuthLeaseTransition]:
     """Publish a login: its event, then one save of the tokens marked with it. A failed save is undone.
 
     Raises:
@@ -38,14 +38,14 @@ def login(
     with contextlib.suppress(TokenSerializationError):
         yield from recover(ledger, store, key)
     expires_at = persisted_token_expires_at_epoch_secs(tokens)
-    transition: AuthLeaseTransition = yield Step(
+    transition = yield from step(
         lambda: ledger.acquire_lease(
             key, expires_at, store=place_digest(store), cause=cause, correlation_id=correlation_id
         )
     )
     marked = mark_tokens_lifecycle_published_for_transition(tokens, transition)
     try:
-        yield Step(lambda: store.save(key, marked))
+        yield from step(lambda: store.save(key, marked))
     except Exception as error:
         # A save may fail after its bytes are in place; what can be read back decides.
         if (yield from _is_stored(store, key, marked)):
@@ -55,21 +55,21 @@ def login(
     return transition
 
 
-def _is_stored(store: TokenStore, key: LeaseKey, tokens: PersistedTokens) -> Protocol[bool]:
+def _is_stored(store: TokenStore, key: LeaseKey, tokens: PersistedTokens) -> Procedure[bool]:
     try:
-        stored: PersistedTokens | None = yield Step(lambda: store.load(key))
+        stored = yield from step(lambda: store.load(key))
     except Exception:
         return False
     return stored == tokens
 
 
-def _undo(ledger: LeaseLedger, key: LeaseKey, login: AuthLeaseTransition) -> Protocol[Exception | None]:
+def _undo(ledger: LeaseLedger, key: LeaseKey, login: AuthLeaseTransition) -> Procedure[Exception | None]:
     assert login.version is not None
     replaced = login.version - 1
     try:
         # A refresh needs no guard: one may have begun right before the login's event, and its attempt comes back too.
-        before: LeaseState = yield Step(lambda: ledger.state(key, replaced))
-        yield Step(
+        before = yield from step(lambda: ledger.state(key, replaced))
+        yield from step(
             lambda: ledger.restore_auth_lifecycle_snapshot(
                 key,
                 snapshot_of(before),
@@ -82,7 +82,7 @@ def _undo(ledger: LeaseLedger, key: LeaseKey, login: AuthLeaseTransition) -> Pro
     return None
 
 
-def logout(ledger: LeaseLedger, store: TokenStore, key: LeaseKey) -> Protocol[PersistedTokens | None]:
+def logout(ledger: LeaseLedger, store: TokenStore, key: LeaseKey) -> Procedure[PersistedTokens | None]:
     """Release the lease and destroy the tokens; returns those that were stored, for the server to be told.
 
     Raises:
@@ -94,12 +94,19 @@ def logout(ledger: LeaseLedger, store: TokenStore, key: LeaseKey) -> Protocol[Pe
     # Whatever is wrong with the store shows again in the boundary, which knows what to do about it.
     with contextlib.suppress(Exception):
         yield from recover(ledger, store, key)
-        tokens = yield Step(lambda: store.load(key))
-        behind = yield Step(lambda: _ledger_behind(ledger, key, tokens))
+        tokens = yield from step(lambda: store.load(key))
+        behind = yield from step(lambda: _ledger_behind(ledger, key, tokens))
     if behind is not None:
         raise behind
-    yield Step(lambda: clear_tokens_and_publish_lifecycle_released(store, ledger, key))
+    yield from step(lambda: clear_tokens_and_publish_lifecycle_released(store, ledger, key))
     return tokens
+
+
+def logout_and_revoke(ledger: LeaseLedger, store: TokenStore, key: LeaseKey) -> Procedure[None]:
+    """Log out under the guard; then tell the server, which cannot undo it any more."""
+    tokens = yield from guarded(key, lambda: logout(ledger, store, key))
+    if tokens is not None:
+        yield from revoke(tokens)
 
 
 def _ledger_behind(ledger: LeaseLedger, key: LeaseKey, tokens: PersistedTokens | None) -> LedgerBehindStore | None:

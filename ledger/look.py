@@ -8,6 +8,7 @@ from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
 from ledger.marker import marker_event
 from ledger.provenance import Provenance, TokenClass, provenance_of
+from ledger.snapshot import AuthLeasePhase
 from ledger.state import LeaseState
 from ledger.stores.base import TokenStore
 from ledger.tokens import PersistedTokens
@@ -57,6 +58,17 @@ class Look(msgspec.Struct, frozen=True):
         known = [expiry for expiry in (of_tokens, self.state.expires_at) if expiry is not None]
         return min(known) - ledger.clock() / 1000 if known else float("inf")
 
+    def has_left(self, seconds: float, ledger: LeaseLedger, rejected: PersistedTokens | None) -> bool:
+        """Whether the tokens are the current ones of a live lease, nobody refused them, and so many seconds remain."""
+        return (
+            self.tokens is not None
+            and self.is_usable
+            and self.state.credential_present
+            and self.state.phase is not AuthLeasePhase.REAUTH_REQUIRED
+            and not is_same(self.tokens, rejected)
+            and self.remaining_s(ledger) >= seconds
+        )
+
 
 def is_same(tokens: PersistedTokens, other: PersistedTokens | None) -> bool:
     if other is None:
@@ -73,8 +85,4 @@ def usable_now(ledger: LeaseLedger, store: TokenStore, request: FreshRequest) ->
     Raises whatever reading the ledger or the store raises.
     """
     look = Look.at(ledger, store, request.key)
-    if look.tokens is None or not look.is_usable or not look.state.credential_present:
-        return None
-    if is_same(look.tokens, request.rejected) or look.remaining_s(ledger) < request.leeway_s:
-        return None
-    return look.tokens
+    return look.tokens if look.has_left(request.leeway_s, ledger, request.rejected) else None

@@ -12,12 +12,12 @@ import msgspec
 
 from ledger.arguments import is_code
 from ledger.commands import Publication
-from ledger.effects import Pause, Protocol, Step
+from ledger.effects import Procedure, pause, step
 from ledger.errors import LeaseTransitionError
 from ledger.handle import RefreshAttempt
 from ledger.lease_ledger import LeaseLedger
 from ledger.marker import marker_attempt
-from ledger.provenance import Provenance, TokenClass, provenance_of
+from ledger.provenance import TokenClass, provenance_of
 from ledger.recovery import marked_for, recover
 from ledger.refresh_errors import TokensNotSaved
 from ledger.state import LeaseState
@@ -80,14 +80,14 @@ class _Publishing:
         self.started_s = monotonic()
         self.settled = False
 
-    def run(self) -> Protocol[Saved]:
+    def run(self) -> Procedure[Saved]:
         pause_s = FIRST_RETRY_S
         while True:
             try:
                 written = yield from self._save_if_wanted()
             except Exception as error:
                 if self.monotonic() - self.started_s < self.attempt.duration_ms / 1000:
-                    yield Pause(pause_s)
+                    yield from pause(pause_s)
                     pause_s = min(pause_s * 2, LONGEST_RETRY_S)
                     continue
                 yield from self._give_up(error)
@@ -95,7 +95,7 @@ class _Publishing:
             if isinstance(written, Saved):
                 return written
             try:
-                yield Step(partial(self._record, written.publication, late=written.late))
+                yield from step(partial(self._record, written.publication, late=written.late))
             except LeaseTransitionError:
                 # Somebody without the guard came in between. What stands now decides anew; the marker of the bytes
                 # just saved names an event that will never be, so the next save replaces exactly those.
@@ -104,9 +104,9 @@ class _Publishing:
                 continue
             return Saved(written.marked)
 
-    def _save_if_wanted(self) -> "Protocol[Saved | _Written]":
+    def _save_if_wanted(self) -> "Procedure[Saved | _Written]":
         """Save the new tokens, unless something newer overtook them."""
-        state: LeaseState = yield Step(lambda: self.ledger.state(self.key))
+        state = yield from step(lambda: self.ledger.state(self.key))
         is_open = state.attempt is not None and state.attempt.id == self.attempt.id
         if not is_open and not self._is_only_live_token(state):
             if not self.settled:
@@ -115,7 +115,7 @@ class _Publishing:
                 self.settled = True
                 return (yield from self._save_if_wanted())
             return Saved(None, None if state.credential_present else self.received)
-        publication: Publication = yield Step(lambda: self.ledger.plan_publication(self.key))
+        publication = yield from step(lambda: self.ledger.plan_publication(self.key))
         marked = marked_for(publication, self.attempt.id, self.received)
         yield from self._save(state, marked)
         return _Written(publication, marked, late=not is_open)
@@ -124,27 +124,27 @@ class _Publishing:
         """Whether nothing was published or released since our attempt began, though it was taken over."""
         return state.credential_present and state.published_by == self.began.published_by
 
-    def _save(self, state: LeaseState, marked: PersistedTokens) -> Protocol[None]:
+    def _save(self, state: LeaseState, marked: PersistedTokens) -> Procedure[None]:
         spent = self.spent
         try:
-            yield Step(lambda: self.store.save(self.key, marked, expect=expectation_of(spent)))
+            yield from step(lambda: self.store.save(self.key, marked, expect=expectation_of(spent)))
         except Exception as error:
             # A save may fail after its bytes are in place; what can be read back decides.
-            found: PersistedTokens | None = yield Step(lambda: self.store.load(self.key))
+            found = yield from step(lambda: self.store.load(self.key))
             if found == marked:
                 return
             if not isinstance(error, TokensChanged) or not (yield from self._may_replace(state, found)):
                 raise
-            now: LeaseState = yield Step(lambda: self.ledger.state(self.key))
+            now = yield from step(lambda: self.ledger.state(self.key))
             if now.version != state.version:
                 # Somebody without the guard came in between: what was found may be newer than it seemed.
                 raise
-            yield Step(lambda: self.store.save(self.key, marked, expect=expectation_of(found)))
+            yield from step(lambda: self.store.save(self.key, marked, expect=expectation_of(found)))
 
-    def _may_replace(self, state: LeaseState, found: PersistedTokens | None) -> Protocol[bool]:
+    def _may_replace(self, state: LeaseState, found: PersistedTokens | None) -> Procedure[bool]:
         if found is None or marker_attempt(found) == self.attempt.id:
             return True
-        provenance: Provenance = yield Step(lambda: provenance_of(self.ledger, self.key, state, found))
+        provenance = yield from step(lambda: provenance_of(self.ledger, self.key, state, found))
         return provenance.token_class in _REPLACEABLE
 
     def _record(self, publication: Publication, *, late: bool) -> None:
@@ -161,9 +161,9 @@ class _Publishing:
         now_s = max(self.ledger.clock() // 1000, 0)
         self.ledger.complete_refresh(self.key, expires_at, now_s, self.attempt, publication=publication)
 
-    def _give_up(self, error: Exception) -> Protocol[None]:
+    def _give_up(self, error: Exception) -> Procedure[None]:
         try:
-            yield Step(
+            yield from step(
                 lambda: self.ledger.refresh_failed(
                     self.key,
                     False,
@@ -176,11 +176,11 @@ class _Publishing:
             # Overtaken, or the ledger fails as well: what matters now is that the caller gets the tokens.
             return
 
-    def _drop_if_released(self, marked: PersistedTokens) -> Protocol[None]:
-        state: LeaseState = yield Step(lambda: self.ledger.state(self.key))
+    def _drop_if_released(self, marked: PersistedTokens) -> Procedure[None]:
+        state = yield from step(lambda: self.ledger.state(self.key))
         if not state.credential_present:
             try:
-                yield Step(lambda: self.store.clear(self.key, expect=expectation_of(marked)))
+                yield from step(lambda: self.store.clear(self.key, expect=expectation_of(marked)))
             except TokensChanged:
                 return
 
@@ -200,7 +200,7 @@ def save_and_record(
     spent: PersistedTokens,
     received: PersistedTokens,
     monotonic: Callable[[], float],
-) -> Protocol[Saved]:
+) -> Procedure[Saved]:
     """Store what an exchange brought and publish it, or find that something newer overtook it.
 
     Args:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from hashlib import sha256
 
 from ledger.commands import Publication
-from ledger.effects import Protocol, Step
+from ledger.effects import Procedure, step
 from ledger.errors import LeaseTransitionError
 from ledger.events import Holder, LeaseAcquired
 from ledger.keys import LeaseKey
@@ -61,7 +61,7 @@ def recover(
     key: LeaseKey,
     *,
     is_gone: Callable[[Holder], bool] | None = None,
-) -> Protocol[None]:
+) -> Procedure[None]:
     """Finish what a crash left on one lease. Does nothing when nothing was left.
 
     * Tokens saved by the open attempt but not recorded: recorded as refreshed, with the marker's event id.
@@ -72,17 +72,17 @@ def recover(
     * An attempt whose holder is gone, where ``is_gone`` can tell: recorded as abandoned.
     """
     yield from _finish_tokens(ledger, store, key)
-    state: LeaseState = yield Step(lambda: ledger.state(key))
+    state = yield from step(lambda: ledger.state(key))
     attempt = state.attempt
     if is_gone is not None and attempt is not None and is_gone(attempt.holder):
         yield from abandon(ledger, key, state, "its holder is gone")
 
 
-def abandon(ledger: LeaseLedger, key: LeaseKey, state: LeaseState, cause: str) -> Protocol[None]:
+def abandon(ledger: LeaseLedger, key: LeaseKey, state: LeaseState, cause: str) -> Procedure[None]:
     """Record that the attempt open in ``state`` was abandoned, unless anything came after that state."""
     attempt = None if state.attempt is None else state.attempt.id
     try:
-        yield Step(
+        yield from step(
             lambda: ledger.refresh_failed(
                 key, False, attempt=attempt, abandoned=True, at_version=state.version, cause=cause
             )
@@ -91,37 +91,37 @@ def abandon(ledger: LeaseLedger, key: LeaseKey, state: LeaseState, cause: str) -
         return
 
 
-def _finish_tokens(ledger: LeaseLedger, store: TokenStore, key: LeaseKey) -> Protocol[None]:
-    state: LeaseState = yield Step(lambda: ledger.state(key))
-    tokens: PersistedTokens | None = yield Step(lambda: store.load(key))
+def _finish_tokens(ledger: LeaseLedger, store: TokenStore, key: LeaseKey) -> Procedure[None]:
+    state = yield from step(lambda: ledger.state(key))
+    tokens = yield from step(lambda: store.load(key))
     if tokens is None:
         yield from _undo_unsaved_login(ledger, store, key, state, None)
         return
     stored = tokens
-    provenance: Provenance = yield Step(lambda: provenance_of(ledger, key, state, stored))
+    provenance = yield from step(lambda: provenance_of(ledger, key, state, stored))
     if provenance.token_class is TokenClass.SUPERSEDED:
         yield from _undo_unsaved_login(ledger, store, key, state, stored)
     elif provenance.token_class is TokenClass.UNRECORDED:
         yield from _record(ledger, store, key, state, stored, provenance)
     elif provenance.token_class is TokenClass.ORPHANED and provenance.event_id is not None:
-        yield Step(lambda: store.clear(key, expect=provenance.event_id))
+        yield from step(lambda: store.clear(key, expect=provenance.event_id))
 
 
 def _undo_unsaved_login(
     ledger: LeaseLedger, store: TokenStore, key: LeaseKey, state: LeaseState, stored: PersistedTokens | None
-) -> Protocol[None]:
+) -> Procedure[None]:
     """Undo the login in force if its tokens were to be saved in just this store; they are not there.
 
     Under the guard nobody is between a login's event and its save, so they will never be.
     """
-    unsaved: bool = yield Step(lambda: login_never_saved(ledger, store, key, state))
+    unsaved = yield from step(lambda: login_never_saved(ledger, store, key, state))
     if not unsaved:
         return
-    before: LeaseState = yield Step(lambda: ledger.state(key, state.version - 1))
+    before = yield from step(lambda: ledger.state(key, state.version - 1))
     still_stored = stored is not None and before.published_by in (marker_event(stored), None)
     snapshot = snapshot_of(before) if still_stored else AuthLeaseSnapshot()
     try:
-        yield Step(
+        yield from step(
             lambda: ledger.restore_auth_lifecycle_snapshot(
                 key, snapshot, compensates=state.version, cause="the tokens of this login were never saved"
             )
@@ -138,18 +138,18 @@ def _record(
     state: LeaseState,
     tokens: PersistedTokens,
     provenance: Provenance,
-) -> Protocol[None]:
+) -> Procedure[None]:
     publication = _publication_of(provenance, tokens)
     if publication is None or publication.generation != state.generation + 1:
-        planned: Publication = yield Step(lambda: ledger.plan_publication(key))
+        planned = yield from step(lambda: ledger.plan_publication(key))
         publication = planned
         marked = marked_for(publication, provenance.attempt, tokens)
-        yield Step(lambda: store.save(key, marked, expect=provenance.event_id))
+        yield from step(lambda: store.save(key, marked, expect=provenance.event_id))
     expires_at = persisted_token_expires_at_epoch_secs(tokens)
     final = publication
     if state.attempt is not None and state.attempt.id == provenance.attempt:
         try:
-            yield Step(
+            yield from step(
                 lambda: ledger.complete_refresh(
                     key,
                     expires_at,
@@ -164,7 +164,7 @@ def _record(
             # Somebody who holds no guard closed the attempt just now; the next look sees what stands.
             return
         return
-    yield Step(
+    yield from step(
         lambda: ledger.acquire_lease(
             key,
             expires_at,

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from ledger.effects import Exchange, Guarded, Pause, Protocol, Revoke, Step
+from ledger.effects import Procedure, exchange, guarded, pause, revoke, step
 from ledger.errors import LeaseTransitionError
 from ledger.events import Holder
 from ledger.handle import RefreshAttempt
@@ -53,7 +53,9 @@ class _Fresh:
         request: FreshRequest,
         monotonic: Callable[[], float],
         is_gone: Callable[[Holder], bool],
+        look: Look | None,
     ) -> None:
+        self.first_look = look
         self.ledger = ledger
         self.store = store
         self.request = request
@@ -63,7 +65,7 @@ class _Fresh:
         self.started_s = monotonic()
         self.watch: AttemptWatch | None = None
 
-    def run(self) -> Protocol[PersistedTokens]:
+    def run(self) -> Procedure[PersistedTokens]:
         while True:
             state, tokens, remaining_s = yield from self._current()
             rejected = is_same(tokens, self.request.rejected)
@@ -84,20 +86,22 @@ class _Fresh:
             if saved is not None:
                 return saved
 
-    def _current(self) -> Protocol[tuple[LeaseState, PersistedTokens, float]]:
+    def _current(self) -> Procedure[tuple[LeaseState, PersistedTokens, float]]:
         """The lease, its current tokens and their remaining seconds, after finishing what a crash may have left."""
-        look: Look = yield Step(partial(Look.at, self.ledger, self.store, self.key))
+        look, self.first_look = self.first_look, None
+        if look is None:
+            look = yield from step(partial(Look.at, self.ledger, self.store, self.key))
         if not look.is_usable:
             # Somebody may be between its two writes right now: whoever is holds the guard.
-            look = yield Guarded(self.key, self._settled)
+            look = yield from guarded(self.key, self._settled)
         self._raise_unless_live(look.state)
         if look.tokens is None or not look.is_usable:
             raise self._not_usable(look.state, look.provenance)
         return look.state, look.tokens, look.remaining_s(self.ledger)
 
-    def _settled(self) -> Protocol[Look]:
+    def _settled(self) -> Procedure[Look]:
         yield from recover(self.ledger, self.store, self.key)
-        look: Look = yield Step(partial(Look.at, self.ledger, self.store, self.key))
+        look = yield from step(partial(Look.at, self.ledger, self.store, self.key))
         return look
 
     def _raise_unless_live(self, state: LeaseState) -> None:
@@ -119,12 +123,12 @@ class _Fresh:
         """Whether what we waited for came; then its tokens will do however short they live."""
         return self.watch is not None and state.published_by != self.watch.published_by and remaining_s > 0
 
-    def _wait_for_outcome(self, state: LeaseState) -> Protocol[None]:
+    def _wait_for_outcome(self, state: LeaseState) -> Procedure[None]:
         if self.watch is None or not self.watch.is_on(state):
             self.watch = AttemptWatch(state, self.monotonic())
         watch = self.watch
-        since: int = yield Step(self.ledger.recorder.change_token)
-        state = yield Step(lambda: self.ledger.state(self.key))
+        since = yield from step(self.ledger.recorder.change_token)
+        state = yield from step(lambda: self.ledger.state(self.key))
         while watch.is_on(state):
             now_s = self.monotonic()
             patience_s = PATIENCE_IN_DEADLINES * max(self.request.refresh_deadline_s, duration_s(state))
@@ -133,13 +137,13 @@ class _Fresh:
             if watch.is_over(now_s, self.is_gone):
                 yield from self._take_over(state)
                 return
-            yield Pause(HOLDER_CHECK_EVERY_S, since)
-            since = yield Step(self.ledger.recorder.change_token)
-            state = yield Step(lambda: self.ledger.state(self.key))
+            yield from pause(HOLDER_CHECK_EVERY_S, since)
+            since = yield from step(self.ledger.recorder.change_token)
+            state = yield from step(lambda: self.ledger.state(self.key))
 
-    def _take_over(self, state: LeaseState) -> Protocol[None]:
+    def _take_over(self, state: LeaseState) -> Procedure[None]:
         # Tokens it saved before it fell silent are finished instead of thrown away.
-        yield Guarded(self.key, lambda: recover(self.ledger, self.store, self.key))
+        yield from guarded(self.key, lambda: recover(self.ledger, self.store, self.key))
         yield from abandon(self.ledger, self.key, state, "its holder is gone or its time is over")
 
     def _failure_to_share(self, state: LeaseState) -> RefreshError | None:
@@ -165,7 +169,9 @@ class _Fresh:
         # A failure far in the future was told by another clock, or ours was set back: its time then says nothing.
         return float("inf") if passed_s < -LARGEST_SKEW_S else max(passed_s, 0.0)
 
-    def _attempt(self, state: LeaseState, tokens: PersistedTokens, *, usable: bool) -> Protocol[PersistedTokens | None]:
+    def _attempt(
+        self, state: LeaseState, tokens: PersistedTokens, *, usable: bool
+    ) -> Procedure[PersistedTokens | None]:
         """Try to refresh. ``None``: somebody else was first, look again."""
         attempt = yield from self._begin(state, tokens)
         if attempt is None:
@@ -174,7 +180,7 @@ class _Fresh:
         if not ready:
             return None
         try:
-            response: PersistedTokens = yield Exchange(tokens)
+            response = yield from exchange(tokens)
             received = _carried_forward(tokens, response)
         except GeneratorExit:
             raise
@@ -182,24 +188,23 @@ class _Fresh:
             return (yield from self._failed(attempt, state, tokens, error, usable=usable))
         saved = yield from self._publish(attempt, state, tokens, received)
         if saved.unwanted is not None:
-            yield Revoke(saved.unwanted)
+            yield from revoke(saved.unwanted)
         return saved.tokens
 
     def _publish(
         self, attempt: RefreshAttempt, state: LeaseState, spent: PersistedTokens, received: PersistedTokens
-    ) -> Protocol[Saved]:
+    ) -> Procedure[Saved]:
         entered = False
 
-        def part() -> Protocol[Saved]:
+        def part() -> Procedure[Saved]:
             nonlocal entered
             entered = True
-            outcome: Saved = yield from save_and_record(
-                self.ledger, self.store, attempt, state, spent, received, self.monotonic
+            return (
+                yield from save_and_record(self.ledger, self.store, attempt, state, spent, received, self.monotonic)
             )
-            return outcome
 
         try:
-            saved: Saved = yield Guarded(self.key, part, holds_new_tokens=True)
+            saved = yield from guarded(self.key, part, holds_new_tokens=True)
         except Exception as error:
             if entered:
                 raise
@@ -209,13 +214,13 @@ class _Fresh:
             raise TokensNotSaved(self.key, received) from error
         return saved
 
-    def _begin(self, state: LeaseState, tokens: PersistedTokens) -> Protocol[RefreshAttempt | None]:
+    def _begin(self, state: LeaseState, tokens: PersistedTokens) -> Procedure[RefreshAttempt | None]:
         refresh_token = tokens.refresh_token
         fingerprint: str | None = None
         if refresh_token is not None:
-            fingerprint = yield Step(lambda: self.ledger.fingerprint(refresh_token))
+            fingerprint = yield from step(lambda: self.ledger.fingerprint(refresh_token))
         try:
-            attempt: RefreshAttempt = yield Step(
+            attempt = yield from step(
                 lambda: self.ledger.begin_refresh(
                     self.key,
                     duration_ms=round(self.request.refresh_deadline_s * 1000),
@@ -227,17 +232,17 @@ class _Fresh:
             return None
         return attempt
 
-    def _ready_to_send(self, attempt: RefreshAttempt, tokens: PersistedTokens) -> Protocol[bool]:
+    def _ready_to_send(self, attempt: RefreshAttempt, tokens: PersistedTokens) -> Procedure[bool]:
         """Whether the store still holds what we are about to spend and the attempt is still ours to make."""
         try:
-            stored: PersistedTokens | None = yield Step(lambda: self.store.load(self.key))
+            stored = yield from step(lambda: self.store.load(self.key))
         except Exception as error:
             yield from self._close(attempt, error=type(error).__name__)
             raise
         if stored is None or not is_same(stored, tokens):
             yield from self._close(attempt, error="TokensChanged")
             return False
-        now: LeaseState = yield Step(lambda: self.ledger.state(self.key))
+        now = yield from step(lambda: self.ledger.state(self.key))
         return now.attempt is not None and now.attempt.id == attempt.id
 
     def _failed(
@@ -248,7 +253,7 @@ class _Fresh:
         error: BaseException,
         *,
         usable: bool,
-    ) -> Protocol[PersistedTokens | None]:
+    ) -> Procedure[PersistedTokens | None]:
         if not isinstance(error, Exception):
             # Whatever closing the attempt runs into, the interrupt comes out.
             with contextlib.suppress(Exception):
@@ -280,9 +285,9 @@ class _Fresh:
         error: str | None,
         status: int | None = None,
         retry_after: float | None = None,
-    ) -> Protocol[bool]:
+    ) -> Procedure[bool]:
         try:
-            yield Step(
+            yield from step(
                 lambda: self.ledger.refresh_failed(
                     self.key,
                     permanent,
@@ -327,17 +332,19 @@ def fresh_tokens(
     ledger: LeaseLedger,
     store: TokenStore,
     request: FreshRequest,
+    look: Look | None = None,
     *,
     monotonic: Callable[[], float],
     is_gone: Callable[[Holder], bool] = is_provably_gone,
-) -> Protocol[PersistedTokens]:
-    """The protocol behind ``Credentials.fresh``; see there.
+) -> Procedure[PersistedTokens]:
+    """The procedure behind ``Credentials.fresh``; see there.
 
     Args:
         ledger: Where the right to refresh is won and the outcome recorded.
         store: Where the tokens are.
         request: What the caller asks for.
+        look: The caller's own look, just taken; the procedure takes one itself without it.
         monotonic: Seconds on a clock of this process that nobody sets.
         is_gone: Whether a holder's process certainly no longer runs.
     """
-    return _Fresh(ledger, store, request, monotonic, is_gone).run()
+    return _Fresh(ledger, store, request, monotonic, is_gone, look).run()

@@ -26,7 +26,7 @@ import msgspec
 from faults import Faults, FaultyStore, die
 
 from ledger.credentials import Credentials
-from ledger.effects import Exchange, Guarded, Pause, Protocol, Revoke, Step, guarded
+from ledger.effects import Exchange, Guarded, Pause, Procedure, Revoke, Step, guarded
 from ledger.events import Holder, LeaseEvent, LeaseRefreshFailed, LeaseRefreshStarted
 from ledger.guard import acquire_auth_login_lifecycle_guard
 from ledger.holder import is_provably_gone
@@ -331,7 +331,7 @@ class Points:
 
 
 class SelfKillingDriver:
-    """Performs a protocol like ``run_protocol``, and kills its process at one edge of one effect.
+    """Performs a protocol like the library's driver, and kills its process at one edge of one effect.
 
     Counts the effects of guarded parts too, and says how many edges there were when it comes to the end.
     """
@@ -342,7 +342,7 @@ class SelfKillingDriver:
         self._dies_at = dies_at
         self.edges = 0
 
-    def run(self, protocol: Protocol[Any]) -> Any:
+    def run(self, protocol: Procedure[Any]) -> Any:
         """The protocol's outcome, if it lives to see it."""
         outcome: Any = None
         failure: BaseException | None = None
@@ -420,7 +420,7 @@ def _perform(job: Job, world: World, points: Points, ledger: LeaseLedger) -> lis
 
 def _perform_and_die(job: Job, world: World, points: Points, ledger: LeaseLedger, dies_at: int) -> list[str | None]:
     new = world.server.log_in()
-    protocols: dict[str, Callable[[], Protocol[Any]]] = {
+    protocols: dict[str, Callable[[], Procedure[Any]]] = {
         "login": lambda: guarded(KEY, lambda: login(ledger, world.store, KEY, new, None, None)),
         "fresh": lambda: fresh_tokens(
             ledger,

@@ -895,12 +895,31 @@ def test_an_interrupt_between_response_and_record_still_saves_and_records(world:
         assert credentials.fresh(KEY, never) == world.stored()
 
 
-def test_an_interrupt_during_a_real_exchange_closes_the_attempt(world: World, crew: Crew) -> None:
+def test_an_interrupt_during_a_real_exchange_comes_out_once_its_tokens_are_saved(world: World, crew: Crew) -> None:
     world.log_in(lives=0)
     agent = crew.start(world, waits_at=("sending",)).wait_until("sending")
     agent.signal(signal.SIGINT)
+    time.sleep(0.1)
+    assert agent.said("ended") == []
+    agent.let_go("sending")
     assert agent.outcome().raised == "KeyboardInterrupt"
-    assert [failure.error for failure in failures(world)] == ["KeyboardInterrupt"]
+    assert world.tags() == ["acquired", "refresh_started", "refreshed"]
+    with world.credentials() as credentials:
+        assert credentials.fresh(KEY, never) == world.stored()
+
+
+def test_a_second_interrupt_does_not_wait_for_the_server_and_what_it_leaves_is_taken_over(
+    world: World, crew: Crew
+) -> None:
+    world.log_in(lives=0)
+    agent = crew.start(world, waits_at=("sending",)).wait_until("sending")
+    agent.signal(signal.SIGINT)
+    time.sleep(0.1)
+    agent.signal(signal.SIGINT)
+    assert agent.outcome().raised == "KeyboardInterrupt"
+    assert agent.exit_status() == 0
+    with world.credentials() as credentials:
+        assert credentials.fresh(KEY, world.server.refresh) == world.stored()
 
 
 def test_an_interrupt_does_not_hide_that_the_tokens_could_not_be_saved(world: World) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ledger.codec import EventCodec
-from ledger.effects import Effect, Protocol, guarded
+from ledger.effects import Effect, Procedure, guarded
 from ledger.events import Holder
 from ledger.fingerprint import Fingerprinter
 from ledger.keys import LeaseKey
@@ -109,7 +109,7 @@ class Process:
         leeway_s: float = 0.0,
         rejected: PersistedTokens | None = None,
         deadline_s: float = 1.0,
-    ) -> Protocol[Any]:
+    ) -> Procedure[Any]:
         """The production protocol behind a call."""
         store = self.machine.store
         match call.kind:
@@ -129,10 +129,10 @@ class Task:
 
     __slots__ = ("_stack", "call", "effect", "failure", "guard_since_s", "guards", "outcome", "process")
 
-    def __init__(self, call: Call, protocol: Protocol[Any]) -> None:
+    def __init__(self, call: Call, protocol: Procedure[Any]) -> None:
         self.call = call
         self.process = call.process
-        self._stack: list[tuple[Protocol[Any], LeaseKey | None]] = [(protocol, None)]
+        self._stack: list[tuple[Procedure[Any], LeaseKey | None]] = [(protocol, None)]
         self.guards: list[LeaseKey] = []
         self.effect: Effect | None = None
         self.outcome: Any = None
@@ -145,7 +145,7 @@ class Task:
         """Whether the call has come to its end."""
         return not self._stack
 
-    def enter(self, part: Protocol[Any], key: LeaseKey) -> None:
+    def enter(self, part: Procedure[Any], key: LeaseKey) -> None:
         """Go on with a guarded part."""
         self._stack.append((part, key))
         self.guards.append(key)

@@ -8,7 +8,7 @@ from simulation.world import World
 
 from ledger import decide, look, provenance, publishing, refresh
 from ledger.commands import Publication
-from ledger.effects import Protocol, Step
+from ledger.effects import Procedure, step
 from ledger.events import Holder
 from ledger.handle import RefreshAttempt
 from ledger.recovery import marked_for
@@ -27,8 +27,8 @@ def with_the_event_first(patch: pytest.MonkeyPatch) -> None:
     """A refresh is recorded first and its tokens are saved afterwards."""
     record = publishing._Publishing._record
 
-    def later(self: Any, state: LeaseState, marked: PersistedTokens) -> Protocol[None]:
-        yield Step(lambda: None)
+    def later(self: Any, state: LeaseState, marked: PersistedTokens) -> Procedure[None]:
+        yield from step(lambda: None)
 
     def record_then_save(self: Any, publication: Publication, *, late: bool) -> None:
         record(self, publication, late=late)
@@ -47,12 +47,12 @@ def without_fencing(patch: pytest.MonkeyPatch) -> None:
 def without_the_right_to_refresh(patch: pytest.MonkeyPatch) -> None:
     """Whoever needs fresh tokens refreshes them, whoever else does too."""
 
-    def begin(self: Any, state: LeaseState, tokens: PersistedTokens) -> Protocol[RefreshAttempt]:
-        yield Step(lambda: None)
+    def begin(self: Any, state: LeaseState, tokens: PersistedTokens) -> Procedure[RefreshAttempt]:
+        yield from step(lambda: None)
         return RefreshAttempt("none", self.key, state.version, 0, 1000)
 
-    def ready(self: Any, attempt: RefreshAttempt, tokens: PersistedTokens) -> Protocol[bool]:
-        yield Step(lambda: None)
+    def ready(self: Any, attempt: RefreshAttempt, tokens: PersistedTokens) -> Procedure[bool]:
+        yield from step(lambda: None)
         return True
 
     patch.setattr(refresh._Fresh, "_begin", begin)
@@ -62,9 +62,9 @@ def without_the_right_to_refresh(patch: pytest.MonkeyPatch) -> None:
 def without_a_last_check(patch: pytest.MonkeyPatch) -> None:
     """Nobody looks whether the attempt is still open right before sending."""
 
-    def ready(self: Any, attempt: RefreshAttempt, tokens: PersistedTokens) -> Protocol[bool]:
-        stored: PersistedTokens | None = yield Step(lambda: self.store.load(self.key))
-        yield Step(lambda: self.ledger.state(self.key))
+    def ready(self: Any, attempt: RefreshAttempt, tokens: PersistedTokens) -> Procedure[bool]:
+        stored = yield from step(lambda: self.store.load(self.key))
+        yield from step(lambda: self.ledger.state(self.key))
         return stored is not None
 
     patch.setattr(refresh._Fresh, "_ready_to_send", ready)
@@ -93,8 +93,8 @@ def with_losers_that_try_again(patch: pytest.MonkeyPatch) -> None:
 def without_recovery(patch: pytest.MonkeyPatch) -> None:
     """Nobody finishes what a crash left."""
 
-    def nothing(*_: Any) -> Protocol[None]:
-        yield Step(lambda: None)
+    def nothing(*_: Any) -> Procedure[None]:
+        yield from step(lambda: None)
 
     patch.setattr(refresh, "recover", nothing)
 

@@ -16,6 +16,7 @@ from ledger.errors import (
     UnsafeFileSystem,
 )
 from ledger.events import (
+    AttemptEnd,
     Holder,
     LeaseAcquired,
     LeaseCredentialReleased,
@@ -108,6 +109,7 @@ from ledger.verification import Checkpoint, Finding, Verification
 __all__ = [
     "ANY",
     "NEVER_EXPIRES",
+    "AttemptEnd",
     "AuthLeaseHandle",
     "AuthLeasePhase",
     "AuthLeaseSnapshot",

@@ -4,9 +4,11 @@ import math
 import re
 from typing import Final
 
+from ledger.events import AttemptEnd
 from ledger.snapshot import MAX_U64, NEVER_EXPIRES, AuthLeaseSnapshot
 
 __all__ = [
+    "attempt_end",
     "check_code",
     "check_seconds",
     "check_snapshot",
@@ -85,6 +87,22 @@ def check_code(name: str, value: str | None) -> str | None:
     if value is not None and (not isinstance(value, str) or not is_code(value)):
         raise ValueError(f"{name} is an OAuth error code or an exception's class name, never free text")
     return value
+
+
+def attempt_end(value: object, abandoned: bool) -> AttemptEnd | None:
+    """How an attempt ended, as a caller says it; being abandoned is a way of ending, and the flag says it too.
+
+    Raises:
+        ValueError: It is no value of :class:`AttemptEnd`, or another one than ``abandoned`` says.
+    """
+    if value is None:
+        return AttemptEnd.ABANDONED if abandoned else None
+    known = next((end for end in AttemptEnd if end == value), None)
+    if known is None:
+        raise ValueError(f"ended is one of {', '.join(AttemptEnd)}, not {value!r}")
+    if abandoned and known is not AttemptEnd.ABANDONED:
+        raise ValueError(f"an attempt that is abandoned did not end {known}")
+    return known
 
 
 def check_snapshot(snapshot: AuthLeaseSnapshot) -> None:

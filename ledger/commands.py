@@ -2,7 +2,7 @@
 
 import msgspec
 
-from ledger.events import Holder, OpenAttempt
+from ledger.events import AttemptEnd, Holder, OpenAttempt
 from ledger.snapshot import AuthLeasePhase
 
 __all__ = [
@@ -77,6 +77,7 @@ class FailRefresh(msgspec.Struct, frozen=True):
     """Close an attempt without a credential.
 
     ``abandoned``: somebody other than its holder closes it. With ``at_version``, only if nothing came after that.
+    ``ended``: how it ended, where that is known.
     """
 
     permanent: bool
@@ -87,6 +88,7 @@ class FailRefresh(msgspec.Struct, frozen=True):
     retry_after: float | None = None
     abandoned: bool = False
     at_version: int | None = None
+    ended: AttemptEnd | None = None
 
 
 class MarkReauthRequired(msgspec.Struct, frozen=True):

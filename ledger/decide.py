@@ -224,6 +224,7 @@ def decide(key: LeaseKey, state: LeaseState, command: Command, stamp: Stamp) -> 
                 retry_after=command.retry_after,
                 attempt=state.attempt.id if state.attempt else command.attempt,
                 abandoned=command.abandoned,
+                ended=command.ended,
             )
         case MarkReauthRequired():
             return LeaseReauthRequired(**stamp, reason=command.reason)

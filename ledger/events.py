@@ -4,7 +4,8 @@ A tag's shape may gain a field with a default and nothing else: names are never 
 ``at`` and ``*_at`` of a publication are epoch milliseconds; ``expires_at`` and ``refreshed_at`` are epoch seconds.
 """
 
-from typing import ClassVar, Final
+from enum import StrEnum
+from typing import ClassVar, Final, Self
 
 import msgspec
 
@@ -12,6 +13,7 @@ from ledger.snapshot import AuthLeasePhase
 
 __all__ = [
     "EVENT_TYPES",
+    "AttemptEnd",
     "Holder",
     "LeaseAcquired",
     "LeaseCredentialReleased",
@@ -26,6 +28,42 @@ __all__ = [
     "OpenAttempt",
     "RestoredLease",
 ]
+
+
+class AttemptEnd(StrEnum):
+    """How a refresh attempt that brought no stored credential ended, told by whoever knew.
+
+    A value that a newer version wrote is kept as it stands and equals none of these.
+
+    Attributes:
+        NOT_SENT: No request left, so the refresh token is unspent.
+        UNANSWERED: It was or may have been sent, and its outcome is unknown.
+        ANSWERED: The server answered that it refuses.
+        UNUSABLE: The server answered with something that holds no tokens to publish.
+        OTHER_ACCOUNT: The server answered with the tokens of another account than the lease's.
+        NOT_SAVED: The server gave new tokens, and they are in the caller's hands only.
+        INTERRUPTED: An interrupt or a cancellation ended it before its outcome was known.
+        ABANDONED: Somebody other than its holder closed it, to take over.
+    """
+
+    NOT_SENT = "not_sent"
+    UNANSWERED = "unanswered"
+    ANSWERED = "answered"
+    UNUSABLE = "unusable"
+    OTHER_ACCOUNT = "other_account"
+    NOT_SAVED = "not_saved"
+    INTERRUPTED = "interrupted"
+    ABANDONED = "abandoned"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        # Called for a value that this version does not know: refusing it would make the whole event unreadable.
+        if not isinstance(value, str):
+            return None
+        unknown = str.__new__(cls, value)
+        unknown._name_ = value
+        unknown._value_ = value
+        return unknown
 
 
 class Holder(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -144,7 +182,17 @@ class LeaseRefreshed(_Event, frozen=True, kw_only=True, omit_defaults=True, gc=F
 
 
 class LeaseRefreshFailed(_Event, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """A refresh failed, or was abandoned by its holder and taken over. ``retry_after`` is in seconds."""
+    """A refresh failed, or was abandoned by its holder and taken over.
+
+    Attributes:
+        permanent: Whether only a person can go on.
+        error: OAuth error code, or an exception's class name.
+        status: HTTP status.
+        retry_after: Seconds the server asked to wait.
+        attempt: The attempt it closes.
+        abandoned: Whether somebody other than the holder closed it.
+        ended: How it ended; ``None`` where whoever wrote the event did not say.
+    """
 
     tag: ClassVar[str] = "lease.refresh_failed"
 
@@ -154,6 +202,7 @@ class LeaseRefreshFailed(_Event, frozen=True, kw_only=True, omit_defaults=True, 
     retry_after: float | None = None
     attempt: str | None = None
     abandoned: bool = False
+    ended: AttemptEnd | None = None
 
 
 class LeaseReauthRequired(_Event, frozen=True, kw_only=True, omit_defaults=True, gc=False):

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from ledger.arguments import (
+    attempt_end,
     check_code,
     check_seconds,
     check_snapshot,
@@ -27,7 +28,7 @@ from ledger.commands import (
     ReleaseCredentialLifecycle,
 )
 from ledger.decide import next_publication_at_ms
-from ledger.events import LeaseAcquired, LeaseRefreshed
+from ledger.events import AttemptEnd, LeaseAcquired, LeaseRefreshed
 from ledger.execution import CommandExecutor
 from ledger.fingerprint import Fingerprinter, load_fingerprint_key
 from ledger.handle import AuthLeaseHandle, RefreshAttempt
@@ -253,6 +254,7 @@ class LeaseLedger(AuthLeaseHandle):
         retry_after: float | None = None,
         abandoned: bool = False,
         at_version: int | None = None,
+        ended: AttemptEnd | str | None = None,
         cause: str | None = None,
         correlation_id: str | None = None,
     ) -> None:
@@ -267,14 +269,22 @@ class LeaseLedger(AuthLeaseHandle):
             retry_after: Seconds the server asked to wait.
             abandoned: Whether somebody other than the holder closes it, to take over.
             at_version: The stream version the caller decided on; refused when anything came after it.
+            ended: How it ended, as far as the caller knows: ``not_sent`` (no request left; the refresh token is
+                unspent), ``unanswered`` (sent or maybe sent, outcome unknown), ``answered`` (the server refuses),
+                ``unusable`` (the answer holds no tokens to publish), ``other_account`` (it holds another account's),
+                ``not_saved`` (new tokens exist, in the caller's hands only), ``interrupted`` (an interrupt or a
+                cancellation ended it before its outcome was known), ``abandoned`` (somebody other than its holder
+                closes it; goes with ``abandoned=True``, each implying the other). ``None``: not said.
             cause: Why, for the history.
             correlation_id: What to file the event under.
 
         Raises:
-            ValueError: ``error`` looks like free text, or a number is out of range.
+            ValueError: ``error`` looks like free text, a number is out of range, or ``ended`` is no value of
+                :class:`AttemptEnd` or contradicts ``abandoned``.
             LeaseTransitionError: The attempt is not open any more.
             LedgerStorageError: The event could not be stored.
         """
+        how_it_ended = attempt_end(ended, abandoned)
         command = FailRefresh(
             bool(permanent),
             self._instance,
@@ -282,8 +292,9 @@ class LeaseLedger(AuthLeaseHandle):
             check_code("error", error),
             None if status is None else check_u64("status", status),
             check_seconds("retry_after", retry_after),
-            abandoned,
+            how_it_ended is AttemptEnd.ABANDONED,
             at_version,
+            how_it_ended,
         )
         self._executor.execute(key, command, cause=cause, correlation_id=correlation_id)
 

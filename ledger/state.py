@@ -10,6 +10,7 @@ import msgspec
 
 from ledger.errors import CorruptHistory
 from ledger.events import (
+    AttemptEnd,
     LeaseAcquired,
     LeaseCredentialReleased,
     LeaseEvent,
@@ -36,7 +37,7 @@ __all__ = [
     "transition_of",
 ]
 
-FOLD_VERSION: Final = 1
+FOLD_VERSION: Final = 2
 """Raised whenever the fold computes something else from the same events: stored folds of another version are void."""
 
 
@@ -48,6 +49,7 @@ class LastFailure(msgspec.Struct, frozen=True, omit_defaults=True):
         at: When, epoch milliseconds on the clock of whoever recorded it.
         retry_after: Seconds the server asked to wait.
         consecutive: How many failures in a row, abandonments not counted.
+        ended: How the attempt ended, where its event says.
     """
 
     version: int
@@ -59,6 +61,7 @@ class LastFailure(msgspec.Struct, frozen=True, omit_defaults=True):
     attempt: str | None = None
     abandoned: bool = False
     consecutive: int = 0
+    ended: AttemptEnd | None = None
 
 
 class LeaseState(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -186,6 +189,7 @@ def _failed(state: LeaseState, version: int, event: LeaseRefreshFailed) -> LastF
         attempt=event.attempt,
         abandoned=event.abandoned,
         consecutive=before if event.abandoned else before + 1,
+        ended=event.ended,
     )
 
 

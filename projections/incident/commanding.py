@@ -77,6 +77,7 @@ def command_of(event: LeaseEvent, state: LeaseState, compensates: int | None) ->
                 event.status,
                 event.retry_after,
                 event.abandoned,
+                ended=event.ended,
             )
         case LeaseReauthRequired():
             return MarkReauthRequired(event.reason)

@@ -15,6 +15,7 @@ from ledger.codec import RETIRED_TAGS, EventCodec
 from ledger.errors import UnknownEventTag
 from ledger.events import (
     EVENT_TYPES,
+    AttemptEnd,
     Holder,
     LeaseAcquired,
     LeaseCredentialReleased,
@@ -76,6 +77,9 @@ EVENTS: dict[str, LeaseEvent] = {
         attempt=ATTEMPT.id,
         abandoned=True,
     ),
+    "lease.refresh_failed.ended": LeaseRefreshFailed(
+        **STAMP, permanent=False, error="ConnectError", attempt=ATTEMPT.id, ended=AttemptEnd.NOT_SENT
+    ),
     "lease.refresh_failed.least": LeaseRefreshFailed(**STAMP, permanent=False),
     "lease.reauth_required": LeaseReauthRequired(**STAMP, **WHY, reason="die Sitzung ist abgelaufen: größer als 1 h"),
     "lease.reauth_required.least": LeaseReauthRequired(**STAMP),
@@ -121,6 +125,14 @@ def test_an_older_reader_ignores_a_field_it_does_not_know(name: str, codec: Even
     fields = json.loads(_golden(name))
     newer = {"added_later": {"deep": [1, None]}, **fields, "added_last": "x"}
     assert codec.decode(EVENTS[name].tag, json.dumps(newer)) == EVENTS[name]
+
+
+def test_a_way_of_ending_of_a_newer_version_is_kept_as_it_stands(codec: EventCodec) -> None:
+    newer = _golden("lease.refresh_failed.ended").replace(b"not_sent", b"eaten_by_proxy")
+    event = codec.decode("lease.refresh_failed", newer)
+    assert isinstance(event, LeaseRefreshFailed)
+    assert event.ended == "eaten_by_proxy" and event.ended not in list(AttemptEnd)
+    assert codec.encode(event) == newer
 
 
 def test_every_tag_has_golden_bytes_and_every_golden_file_a_tag() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from ledger.events import AttemptEnd
 from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
 from ledger.snapshot import MAX_U64, NEVER_EXPIRES, AuthLeasePhase, AuthLeaseSnapshot
@@ -79,6 +80,22 @@ def test_an_error_that_looks_like_free_text_is_refused(error: str) -> None:
     ledger = _refreshing()
     with pytest.raises(ValueError, match="never free text"):
         ledger.refresh_failed(KEY, True, error=error)
+    assert ledger.recorder.last_position() == 2
+
+
+@pytest.mark.parametrize("ended", ["", "lost", "NOT_SENT", AttemptEnd("lost"), 7, True], ids=repr)
+def test_a_way_of_ending_that_this_version_does_not_know_is_refused(ended: Any) -> None:
+    ledger = _refreshing()
+    with pytest.raises(ValueError, match="ended is one of not_sent, unanswered"):
+        ledger.refresh_failed(KEY, False, ended=ended)
+    assert ledger.recorder.last_position() == 2
+
+
+@pytest.mark.parametrize("ended", [end for end in AttemptEnd if end != AttemptEnd.ABANDONED])
+def test_an_abandoned_attempt_ended_in_no_other_way(ended: AttemptEnd) -> None:
+    ledger = _refreshing()
+    with pytest.raises(ValueError, match=f"did not end {ended}"):
+        ledger.refresh_failed(KEY, False, abandoned=True, ended=ended)
     assert ledger.recorder.last_position() == 2
 
 

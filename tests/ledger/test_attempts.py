@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from ledger.errors import LeaseTransitionError
-from ledger.events import LeaseAcquired, LeaseRefreshed, LeaseRefreshFailed
+from ledger.events import AttemptEnd, LeaseAcquired, LeaseRefreshed, LeaseRefreshFailed
 from ledger.handle import RefreshAttempt
 from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
@@ -79,6 +79,31 @@ def test_whoever_names_the_open_attempt_may_end_it(
     event = list(mine.read(KEY))[-1].event
     assert isinstance(event, LeaseRefreshed | LeaseRefreshFailed)
     assert event.attempt == attempt.id
+
+
+def _failure(ledger: LeaseLedger) -> LeaseRefreshFailed:
+    event = list(ledger.read(KEY))[-1].event
+    assert isinstance(event, LeaseRefreshFailed)
+    return event
+
+
+@pytest.mark.parametrize("ended", [*AttemptEnd, None])
+def test_how_an_attempt_ended_is_in_its_event_and_in_the_state(
+    pair: tuple[LeaseLedger, LeaseLedger], ended: AttemptEnd | None
+) -> None:
+    mine, theirs = pair
+    mine.begin_refresh(KEY)
+    mine.refresh_failed(KEY, False, ended=None if ended is None else str(ended))
+    last = theirs.state(KEY).last_failure
+    assert last is not None
+    assert (_failure(theirs).ended, last.ended) == (ended, ended)
+    assert _failure(theirs).abandoned == last.abandoned == (ended is AttemptEnd.ABANDONED)
+
+
+def test_an_attempt_that_others_close_ended_abandoned(pair: tuple[LeaseLedger, LeaseLedger]) -> None:
+    mine, theirs = pair
+    theirs.refresh_failed(KEY, False, attempt=mine.begin_refresh(KEY), abandoned=True)
+    assert _failure(mine).ended is AttemptEnd.ABANDONED
 
 
 @END

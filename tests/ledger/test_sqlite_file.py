@@ -15,6 +15,7 @@ from urllib.parse import quote
 import pytest
 from workers import Worker, WorkerFailed
 
+from ledger.chain import event_digest, fold_digest
 from ledger.errors import LedgerStorageError, NotALedger
 from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
@@ -273,6 +274,24 @@ def test_without_its_stored_folds_a_ledger_answers_the_same(path: Path, change: 
         assert [ledger.state(KEY, version) for version in range(101)] == states
         assert ledger.verify().ok
         ledger.acquire_lease(KEY, 9)
+        assert ledger.verify().ok
+
+
+def test_a_fold_by_a_version_that_knew_no_way_of_ending_is_void(path: Path) -> None:
+    _filled(path, 30)
+    with _open(path) as ledger:
+        ledger.begin_refresh(KEY)
+        ledger.refresh_failed(KEY, False, ended="not_sent")
+        state, ledger_id = ledger.state(KEY), ledger.ledger_id
+        ((version, fold),) = [(fold.version, fold) for _, fold in ledger.recorder.stored_folds()]
+        (row,) = ledger.recorder.rows(str(KEY), version - 1, version)
+    assert state.last_failure is not None and state.last_failure.ended == "not_sent"
+    older = fold.state.replace(b',"ended":"not_sent"', b"")
+    digest = fold_digest(event_digest(ledger_id, str(KEY), version, row.tag, row.body), older)
+    assert older != fold.state
+    assert _raw_change(path, f"UPDATE stored_folds SET fold = 1, state = '{older.decode()}', digest = '{digest}'") == 1
+    with _open(path) as ledger:
+        assert ledger.state(KEY) == ledger.state(KEY, version) == state
         assert ledger.verify().ok
 
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from ledger.threads import Stopped, StopRequest
+from ledger.threads import StopRequest
 
 if TYPE_CHECKING:
     import trio
@@ -23,6 +23,10 @@ T = TypeVar("T")
 LOOK_EVERY_S: Final = 0.1
 STANDSTILL_S: Final = 5.0
 """How long an event loop may stand still before it counts as given up."""
+
+class LoopGone(BaseException):
+    """An event loop ended, or was stopped for good, under a call made in it."""
+
 
 Outcome = tuple[T | None, BaseException | None]
 
@@ -80,7 +84,7 @@ class Loop(ABC):
             patience_s: Seconds.
 
         Raises:
-            Stopped: The loop ended or was stopped for good. Whether the coroutine had its effect is unknown.
+            LoopGone: The loop ended or was stopped for good. Whether the coroutine had its effect is unknown.
         """
         call = self._new_call(function)
         impatient_at_s, standing_since_s = float("inf"), float("inf")
@@ -101,7 +105,7 @@ class Loop(ABC):
                 if failure is not None:
                     raise failure
                 return value  # type: ignore[return-value]  # no failure: the value is the coroutine's
-        raise Stopped
+        raise LoopGone
 
 
 class _AsyncioCall(_Call[T]):

@@ -14,6 +14,7 @@ from ledger.arguments import is_code
 from ledger.commands import Publication
 from ledger.effects import Procedure, pause, step
 from ledger.errors import LeaseTransitionError
+from ledger.events import AttemptEnd
 from ledger.handle import RefreshAttempt
 from ledger.lease_ledger import LeaseLedger
 from ledger.marker import marker_attempt
@@ -168,6 +169,7 @@ class _Publishing:
                     self.key,
                     False,
                     attempt=self.attempt,
+                    ended=AttemptEnd.NOT_SAVED,
                     error=recordable_code(type(error).__name__),
                     cause="the server gave new tokens, but they could not be stored",
                 )

@@ -14,7 +14,7 @@ import msgspec
 
 from ledger.effects import Procedure, exchange, guarded, pause, revoke, step
 from ledger.errors import LeaseTransitionError
-from ledger.events import Holder
+from ledger.events import AttemptEnd, Holder
 from ledger.handle import RefreshAttempt
 from ledger.holder import is_provably_gone
 from ledger.lease_ledger import LeaseLedger
@@ -33,6 +33,7 @@ from ledger.refresh_errors import (
 from ledger.snapshot import MAX_U64, AuthLeasePhase
 from ledger.state import LastFailure, LeaseState
 from ledger.stores.base import TokenStore
+from ledger.threads import Stopped
 from ledger.tokens import PersistedTokens
 from ledger.watch import HOLDER_CHECK_EVERY_S, AttemptWatch, duration_s
 
@@ -176,16 +177,18 @@ class _Fresh:
         attempt = yield from self._begin(state, tokens)
         if attempt is None:
             return None
-        ready = yield from self._ready_to_send(attempt, tokens)
-        if not ready:
-            return None
+        ended = AttemptEnd.NOT_SENT
         try:
+            if not (yield from self._is_still_ours(attempt, tokens)):
+                return None
+            ended = AttemptEnd.UNANSWERED
             response = yield from exchange(tokens)
+            ended = AttemptEnd.UNUSABLE
             received = _carried_forward(tokens, response)
         except GeneratorExit:
             raise
         except BaseException as error:
-            return (yield from self._failed(attempt, state, tokens, error, usable=usable))
+            return (yield from self._failed(attempt, tokens, error, ended, usable=usable))
         saved = yield from self._publish(attempt, state, tokens, received)
         if saved.unwanted is not None:
             yield from revoke(saved.unwanted)
@@ -210,7 +213,7 @@ class _Fresh:
                 raise
             # The guard was not to be had, so nobody but the caller holds what the server gave.
             with contextlib.suppress(Exception):
-                yield from self._close(attempt, error=type(error).__name__)
+                yield from self._close(attempt, AttemptEnd.NOT_SAVED, error=type(error).__name__)
             raise TokensNotSaved(self.key, received) from error
         return saved
 
@@ -232,15 +235,11 @@ class _Fresh:
             return None
         return attempt
 
-    def _ready_to_send(self, attempt: RefreshAttempt, tokens: PersistedTokens) -> Procedure[bool]:
+    def _is_still_ours(self, attempt: RefreshAttempt, tokens: PersistedTokens) -> Procedure[bool]:
         """Whether the store still holds what we are about to spend and the attempt is still ours to make."""
-        try:
-            stored = yield from step(lambda: self.store.load(self.key))
-        except Exception as error:
-            yield from self._close(attempt, error=type(error).__name__)
-            raise
+        stored = yield from step(lambda: self.store.load(self.key))
         if stored is None or not is_same(stored, tokens):
-            yield from self._close(attempt, error="TokensChanged")
+            yield from self._close(attempt, AttemptEnd.NOT_SENT, error="TokensChanged")
             return False
         now = yield from step(lambda: self.ledger.state(self.key))
         return now.attempt is not None and now.attempt.id == attempt.id
@@ -248,20 +247,25 @@ class _Fresh:
     def _failed(
         self,
         attempt: RefreshAttempt,
-        state: LeaseState,
         tokens: PersistedTokens,
         error: BaseException,
+        ended: AttemptEnd,
         *,
         usable: bool,
     ) -> Procedure[PersistedTokens | None]:
-        if not isinstance(error, Exception):
-            # Whatever closing the attempt runs into, the interrupt comes out.
+        if ended is AttemptEnd.NOT_SENT or not isinstance(error, Exception):
+            # Stopped means that the exchange was not begun; any other interrupt may have come out of its midst.
+            stopped = isinstance(error, Stopped)
+            how = AttemptEnd.INTERRUPTED if stopped else ended
+            # Whatever closing the attempt runs into, what ended it comes out.
             with contextlib.suppress(Exception):
-                yield from self._close(attempt, error=type(error).__name__)
+                yield from self._close(attempt, how, error=None if stopped else type(error).__name__)
             raise error
         what = error if isinstance(error, RefreshError) else RefreshError(False, type(error).__name__)
+        answered = isinstance(error, RefreshError) and (error.error is not None or error.status is not None)
         closed = yield from self._close(
             attempt,
+            AttemptEnd.ANSWERED if answered else ended,
             permanent=what.permanent,
             error=what.error,
             status=what.status,
@@ -280,6 +284,7 @@ class _Fresh:
     def _close(
         self,
         attempt: RefreshAttempt,
+        ended: AttemptEnd,
         *,
         permanent: bool = False,
         error: str | None,
@@ -292,6 +297,7 @@ class _Fresh:
                     self.key,
                     permanent,
                     attempt=attempt,
+                    ended=ended,
                     error=recordable_code(error),
                     status=_recordable_status(status),
                     retry_after=_recordable_wait(retry_after),

@@ -56,7 +56,7 @@ def without_the_right_to_refresh(patch: pytest.MonkeyPatch) -> None:
         return True
 
     patch.setattr(refresh._Fresh, "_begin", begin)
-    patch.setattr(refresh._Fresh, "_ready_to_send", ready)
+    patch.setattr(refresh._Fresh, "_is_still_ours", ready)
 
 
 def without_a_last_check(patch: pytest.MonkeyPatch) -> None:
@@ -67,7 +67,7 @@ def without_a_last_check(patch: pytest.MonkeyPatch) -> None:
         yield from step(lambda: self.ledger.state(self.key))
         return stored is not None
 
-    patch.setattr(refresh._Fresh, "_ready_to_send", ready)
+    patch.setattr(refresh._Fresh, "_is_still_ours", ready)
 
 
 def with_impatience(patch: pytest.MonkeyPatch) -> None:

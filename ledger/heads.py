@@ -4,7 +4,7 @@ A head in the cache is never wrong, at most behind: when anything was committed 
 stream's new events are fetched and folded onto it. Long streams start from a stored fold.
 """
 
-import threading
+import contextlib
 from collections.abc import Sequence
 from typing import Final
 
@@ -69,7 +69,6 @@ class StreamHeads:
         self._recorder = recorder
         self._codec = codec
         self._heads: dict[LeaseKey, Head] = {}
-        self._eviction = threading.Lock()
 
     def known(self, key: LeaseKey) -> Head:
         """A head that may be behind: good enough to try an append at its version."""
@@ -156,8 +155,8 @@ class StreamHeads:
     def _keep(self, key: LeaseKey, head: Head) -> Head:
         heads = self._heads
         heads[key] = head
-        if len(heads) > CACHED_HEADS:
-            with self._eviction:
-                while len(heads) > CACHED_HEADS:
-                    heads.pop(next(iter(heads)), None)
+        while len(heads) > CACHED_HEADS:
+            # Another thread may change the cache meanwhile; then it evicts as well.
+            with contextlib.suppress(RuntimeError, StopIteration):
+                heads.pop(next(iter(heads)), None)
         return head

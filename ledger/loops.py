@@ -24,6 +24,7 @@ LOOK_EVERY_S: Final = 0.1
 STANDSTILL_S: Final = 5.0
 """How long an event loop may stand still before it counts as given up."""
 
+
 class LoopGone(BaseException):
     """An event loop ended, or was stopped for good, under a call made in it."""
 

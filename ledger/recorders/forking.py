@@ -11,6 +11,8 @@ import threading
 import weakref
 from typing import Final, Protocol
 
+from ledger.threads import uninterrupted
+
 __all__ = ["Forking", "tell_of_forks"]
 
 
@@ -40,7 +42,6 @@ def tell_of_forks(connected: Forking) -> None:
 
 
 def _before() -> None:
-    _one_fork.acquire()
     _waiting[:] = _told
     for connected in _waiting:
         connected.before_fork()
@@ -49,14 +50,18 @@ def _before() -> None:
 def _in_parent() -> None:
     while _waiting:
         _waiting.pop().after_fork_in_parent()
-    _one_fork.release()
 
 
 def _in_child() -> None:
     while _waiting:
         _waiting.pop().after_fork_in_child()
-    _one_fork.release()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
+    # What runs before a fork runs in the reverse order: the turn is taken first of all, and given back last.
+    os.register_at_fork(
+        before=lambda: uninterrupted(_before),
+        after_in_parent=lambda: uninterrupted(_in_parent),
+        after_in_child=lambda: uninterrupted(_in_child),
+    )
+    os.register_at_fork(before=_one_fork.acquire, after_in_parent=_one_fork.release, after_in_child=_one_fork.release)

@@ -2,11 +2,10 @@
 
 import contextlib
 import sqlite3
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 from eventsourcing.persistence import IntegrityError, Notification, StoredEvent
@@ -15,23 +14,25 @@ from filelock import FileLock, Timeout
 
 from ledger.errors import LedgerStorageError, NotALedger
 from ledger.keys import LeaseKey
-from ledger.recorders.base import UNKNOWN_CHANGES, LeaseRecorder, LogRow, NewEvent, StoredFold, StreamRow
-from ledger.recorders.busy import is_busy, until_free
+from ledger.recorders.base import LeaseRecorder, LogRow, NewEvent, StoredFold, StreamRow
+from ledger.recorders.busy import until_free
 from ledger.recorders.file_identity import FileIdentity
 from ledger.recorders.forking import tell_of_forks
 from ledger.recorders.locks import FileGuardLock, GuardLock
 from ledger.recorders.schema import APPLICATION_ID, FORMAT, SCHEMA, TRIGGERS
+from ledger.recorders.sqlite_connections import BUSY_TIMEOUT_S, SQLiteConnections, Synchronous
 from ledger.stores.filenames import token_file_name
+from ledger.threads import uninterrupted
 
 __all__ = ["SQLiteLeaseRecorder", "Synchronous"]
 
-Synchronous = Literal["full", "normal"]
+T = TypeVar("T")
 
-BUSY_TIMEOUT_S: Final = 30
 CREATE_TIMEOUT_S: Final = 60
 
 _INSERT = "INSERT INTO stored_events (originator_id, originator_version, topic, state) VALUES (?, ?, ?, ?)"
 _INSERT_FOLD = "INSERT OR REPLACE INTO stored_folds (stream, version, fold, digest, state) VALUES (?, ?, ?, ?, ?)"
+_IS_STORED = "SELECT 1 FROM stored_events WHERE rowid = ? AND originator_id = ? AND originator_version = ?"
 _ROWS = (
     "SELECT rowid, originator_version, topic, CAST(state AS BLOB) FROM stored_events "
     "WHERE originator_id = ? AND originator_version > ? AND originator_version <= ? ORDER BY originator_version"
@@ -64,12 +65,46 @@ def _storage_error(path: Path, error: sqlite3.Error) -> LedgerStorageError:
     return kind(f"ledger {path}: {advice or error}")
 
 
+def identity(connection: sqlite3.Connection, path: Path) -> str | None:
+    """The id of the ledger in a file; ``None`` for a file without tables.
+
+    Raises:
+        NotALedger: The file holds something else, or only a newer version may open it.
+    """
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    if not tables:
+        return None
+    if "ledger_meta" not in tables:
+        raise NotALedger(f"{path} is a SQLite database but holds no lease ledger; point --db at another file")
+    ((ledger_id, lowest_reader),) = connection.execute("SELECT ledger_id, lowest_reader FROM ledger_meta")
+    if lowest_reader > FORMAT:
+        raise NotALedger(
+            f"{path} was written in a format that needs reader version {lowest_reader}, "
+            f"and this is version {FORMAT}; upgrade lease-ledger"
+        )
+    return str(ledger_id)
+
+
+def _in_transaction(writer: sqlite3.Connection, work: Callable[[], T]) -> T:
+    until_free(lambda: writer.execute("BEGIN IMMEDIATE"), BUSY_TIMEOUT_S)
+    try:
+        result = work()
+        writer.execute("COMMIT")
+    except BaseException:
+        if writer.in_transaction:
+            writer.execute("ROLLBACK")
+        raise
+    return result
+
+
 class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
     """The log in one SQLite file.
 
-    One connection writes and one reads, each under a lock of its own, so a reader never waits for a commit. Every
-    append is one transaction. With ``synchronous="full"`` an acknowledged append survives power loss; with
+    Every append is one transaction. With ``synchronous="full"`` an acknowledged append survives power loss; with
     ``"normal"`` it survives the process, and power loss may take the latest ones.
+
+    No signal handler can tear a write: an event alone is one call into SQLite, and whatever takes several runs in a
+    thread that handlers never visit. Readers never wait for a commit.
 
     Args:
         path: The file; created with its tables when it does not exist or is empty. Several processes may do so at once.
@@ -83,69 +118,37 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
 
     def __init__(self, path: Path, *, new_ledger_id: str, synchronous: Synchronous = "full") -> None:
         self.path = path.absolute()
-        self._synchronous = synchronous
-        self._appends = 0
         self._uri = f"file:{quote(str(self.path))}"
         super().__init__(SQLiteDatastore(self._uri, lock_timeout=BUSY_TIMEOUT_S, originator_id_type="text"))
         self.select_events_statement = (
             "SELECT originator_id, originator_version, topic, CAST(state AS BLOB) AS state "
             "FROM stored_events WHERE originator_id=? "
         )
-        self._closed = False
-        self._file: FileIdentity | None = None
-        self._open(new_ledger_id)
+        self._connections = SQLiteConnections(self.path, self._uri, synchronous)
+        self.ledger_id = uninterrupted(lambda: self._open(new_ledger_id))
+        self._file = FileIdentity(self.path)
         tell_of_forks(self)
 
     def before_fork(self) -> None:
-        """Wait until nobody is in the middle of a transaction, and let nobody begin one."""
-        self._writer_lock.acquire()
-        self._reader_lock.acquire()
+        """Nothing to wait for: the library's own connections are not used by this recorder."""
 
     def after_fork_in_parent(self) -> None:
-        """Go on."""
-        self._reader_lock.release()
-        self._writer_lock.release()
+        """Nothing to do."""
 
     def after_fork_in_child(self) -> None:
-        """Close what belongs to the parent; the next use opens connections of this process's own."""
-        self._close_connections()
+        """Close what the library opened in the parent."""
+        self.datastore.close()
         self.datastore = SQLiteDatastore(self._uri, lock_timeout=BUSY_TIMEOUT_S, originator_id_type="text")
 
-    def _open(self, new_ledger_id: str) -> FileIdentity:
-        self._writer_lock = threading.RLock()
-        self._reader_lock = threading.RLock()
+    def _open(self, new_ledger_id: str) -> str:
         with contextlib.ExitStack() as on_failure, self._storage_errors():
-            self._writer = on_failure.enter_context(contextlib.closing(self._connect()))
-            self.ledger_id = self._identity() or self._create(new_ledger_id)
-            self._writer.execute("PRAGMA busy_timeout = 0")
-            self._reader = self._connect()
-            self._reader.execute("PRAGMA query_only = ON")
+            on_failure.callback(self._connections.close)
+            writer = self._connections.writer()
+            ledger_id = until_free(lambda: identity(writer, self.path), BUSY_TIMEOUT_S)
+            ledger_id = ledger_id or self._create(writer, new_ledger_id)
+            self._connections.give_back_writer(writer)
             on_failure.pop_all()
-        # A new connection counts others' commits anew: no token of its own may equal one of the connection before it.
-        self._appends += 1 << 32
-        self._file = FileIdentity(self.path)
-        return self._file
-
-    def _connected(self) -> FileIdentity:
-        """The file that the connections lead to, for the caller to check; a forked child gets connections of its own.
-
-        Raises:
-            LedgerStorageError: The ledger was closed.
-        """
-        if self._file is not None:
-            return self._file
-        if self._closed:
-            raise LedgerStorageError(f"ledger {self.path} is closed; open it again")
-        return self._open(self.ledger_id)
-
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        self._connected().check_now_and_then()
-        try:
-            with self._reader_lock:
-                yield self._reader
-        except sqlite3.Error as error:
-            raise _storage_error(self.path, error) from error
+            return ledger_id
 
     def sidecar(self, name: str) -> Path | None:
         return self.path.with_name(f"{self.path.name}.{name}")
@@ -161,29 +164,7 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         except sqlite3.Error as error:
             raise _storage_error(self.path, error) from error
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self._uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
-        )
-        connection.execute(f"PRAGMA synchronous = {self._synchronous.upper()}")
-        connection.execute("PRAGMA recursive_triggers = ON")
-        return connection
-
-    def _identity(self) -> str | None:
-        tables = {name for (name,) in self._writer.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-        if not tables:
-            return None
-        if "ledger_meta" not in tables:
-            raise NotALedger(f"{self.path} is a SQLite database but holds no lease ledger; point --db at another file")
-        ((ledger_id, lowest_reader),) = self._writer.execute("SELECT ledger_id, lowest_reader FROM ledger_meta")
-        if lowest_reader > FORMAT:
-            raise NotALedger(
-                f"{self.path} was written in a format that needs reader version {lowest_reader}, "
-                f"and this is version {FORMAT}; upgrade lease-ledger"
-            )
-        return str(ledger_id)
-
-    def _create(self, ledger_id: str) -> str:
+    def _create(self, writer: sqlite3.Connection, ledger_id: str) -> str:
         lock = FileLock(
             f"{self.path}.create-lock",
             timeout=CREATE_TIMEOUT_S,
@@ -192,11 +173,11 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         )
         try:
             with lock:
-                existing = self._identity()
+                existing = until_free(lambda: identity(writer, self.path), BUSY_TIMEOUT_S)
                 if existing is not None:
                     return existing
-                self._writer.execute("PRAGMA journal_mode = WAL")
-                self._create_tables(ledger_id)
+                until_free(lambda: writer.execute("PRAGMA journal_mode = WAL"), BUSY_TIMEOUT_S)
+                _in_transaction(writer, lambda: self._create_tables(writer, ledger_id))
                 return ledger_id
         except Timeout:
             raise LedgerStorageError(
@@ -206,57 +187,73 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         except OSError as error:
             raise LedgerStorageError(f"ledger {self.path}: cannot be created: {error.strerror}") from error
 
-    def _create_tables(self, ledger_id: str) -> None:
-        with self._transaction():
-            self._writer.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            for statement in (*self.create_table_statements, *SCHEMA, *TRIGGERS.values()):
-                self._writer.execute(statement)
-            self._writer.execute("INSERT INTO ledger_meta VALUES (?, ?, ?)", (ledger_id, FORMAT, FORMAT))
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._writer_lock:
-            until_free(lambda: self._writer.execute("BEGIN IMMEDIATE"), BUSY_TIMEOUT_S)
-            try:
-                yield
-                self._writer.execute("COMMIT")
-            except BaseException:
-                if self._writer.in_transaction:
-                    self._writer.execute("ROLLBACK")
-                raise
-
-    def _insert(self, event: NewEvent) -> int:
-        # Counted first, under the lock that readers of the count take: whatever interrupts us, no commit is uncounted.
-        self._appends += 1
-        try:
-            cursor = self._writer.execute(_INSERT, (event.stream, event.version, event.tag, event.body.decode()))
-        except sqlite3.IntegrityError as error:
-            raise IntegrityError(error) from error
-        position = cursor.lastrowid
-        assert position is not None
-        fold = event.fold
-        if fold is not None:
-            self._writer.execute(
-                _INSERT_FOLD, (event.stream, fold.version, fold.fold, fold.digest, fold.state.decode())
-            )
-        return position
+    def _create_tables(self, writer: sqlite3.Connection, ledger_id: str) -> None:
+        writer.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        for statement in (*self.create_table_statements, *SCHEMA, *TRIGGERS.values()):
+            writer.execute(statement)
+        writer.execute("INSERT INTO ledger_meta VALUES (?, ?, ?)", (ledger_id, FORMAT, FORMAT))
 
     def append(self, event: NewEvent) -> int:
-        self._connected().check()
+        if event.fold is not None:
+            return self._write(lambda writer: self._insert_with_fold(writer, event))
+        self._file.check()
         try:
-            with self._writer_lock:
-                if event.fold is None:
-                    return until_free(lambda: self._insert(event), BUSY_TIMEOUT_S)
-                with self._transaction():
-                    return self._insert(event)
+            writer = self._connections.writer()
+            try:
+                # One call into SQLite, which commits by itself: an interrupt comes before it or after it.
+                position = until_free(lambda: self._insert(writer, event), BUSY_TIMEOUT_S)
+                self._check_stored(writer, event, position)
+                return position
+            finally:
+                self._connections.give_back_writer(writer)
         except sqlite3.Error as error:
             raise _storage_error(self.path, error) from error
 
     def append_exclusively(self, stream: str, after: int, build: Callable[[Sequence[StreamRow]], NewEvent]) -> int:
-        self._connected().check()
-        with self._storage_errors(), self._transaction():
-            found = self._writer.execute(_ROWS, (stream, after, _MAX_VERSION)).fetchall()
-            return self._insert(build([StreamRow._make(row) for row in found]))
+        def append(writer: sqlite3.Connection) -> int:
+            found = writer.execute(_ROWS, (stream, after, _MAX_VERSION)).fetchall()
+            return self._insert_with_fold(writer, build([StreamRow._make(row) for row in found]))
+
+        return self._write(append)
+
+    def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do several things in one transaction, where no signal handler runs."""
+
+        def transaction() -> T:
+            self._file.check()
+            with self._storage_errors():
+                writer = self._connections.writer()
+                try:
+                    return _in_transaction(writer, lambda: work(writer))
+                finally:
+                    self._connections.give_back_writer(writer)
+
+        return uninterrupted(transaction)
+
+    def _insert(self, writer: sqlite3.Connection, event: NewEvent) -> int:
+        try:
+            position = writer.execute(_INSERT, (event.stream, event.version, event.tag, event.body.decode())).lastrowid
+        except sqlite3.IntegrityError as error:
+            raise IntegrityError(error) from error
+        assert position is not None
+        return position
+
+    def _insert_with_fold(self, writer: sqlite3.Connection, event: NewEvent) -> int:
+        position = self._insert(writer, event)
+        self._check_stored(writer, event, position)
+        fold = event.fold
+        if fold is not None:
+            writer.execute(_INSERT_FOLD, (event.stream, fold.version, fold.fold, fold.digest, fold.state.decode()))
+        return position
+
+    def _check_stored(self, writer: sqlite3.Connection, event: NewEvent, position: int) -> None:
+        # A trigger that somebody added may have swallowed it without a word.
+        look = (position, event.stream, event.version)
+        if not until_free(lambda: writer.execute(_IS_STORED, look).fetchall(), BUSY_TIMEOUT_S):
+            raise LedgerStorageError(
+                f"ledger {self.path}: the event was not stored, though SQLite reported no error; nothing was recorded; "
+                "run 'lease-ledger verify', which names what was altered in the file"
+            )
 
     def _insert_events(self, c: SQLiteCursor, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int] | None:
         as_text = [
@@ -277,63 +274,54 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         found = super().select_notifications(start, limit, stop, topics, inclusive_of_start=inclusive_of_start)
         return [replace(row, state=str(row.state).encode()) for row in found]
 
+    def _read(self, query: str, parameters: Sequence[object] = ()) -> list[Any]:
+        self._file.check_now_and_then()
+        try:
+            reader = self._connections.reader()
+            try:
+                return reader.execute(query, parameters).fetchall()
+            finally:
+                self._connections.give_back_reader(reader)
+        except sqlite3.Error as error:
+            raise _storage_error(self.path, error) from error
+
     def rows(self, stream: str, after: int = 0, upto: int | None = None) -> Sequence[StreamRow]:
         parameters = (stream, after, _MAX_VERSION if upto is None else upto)
-        with self._reading() as reader:
-            found = reader.execute(_ROWS, parameters).fetchall()
+        found = self._read(_ROWS, parameters)
         return [StreamRow._make(row) for row in found]
 
     def log(self, after: int, limit: int) -> Sequence[LogRow]:
-        with self._reading() as reader:
-            found: Sequence[LogRow] = reader.execute(_LOG, (after, limit)).fetchall()
+        found: Sequence[LogRow] = self._read(_LOG, (after, limit))
         return found
 
     def last_position(self) -> int:
-        with self._reading() as reader:
-            ((position,),) = reader.execute("SELECT COALESCE(MAX(rowid), 0) FROM stored_events")
+        ((position,),) = self._read("SELECT COALESCE(MAX(rowid), 0) FROM stored_events")
         return int(position)
 
     def last_version(self, stream: str) -> int:
         query = "SELECT COALESCE(MAX(originator_version), 0) FROM stored_events WHERE originator_id = ?"
-        with self._reading() as reader:
-            ((version,),) = reader.execute(query, (stream,))
+        ((version,),) = self._read(query, (stream,))
         return int(version)
 
     def streams(self) -> Sequence[str]:
-        with self._reading() as reader:
-            found = reader.execute("SELECT DISTINCT originator_id FROM stored_events ORDER BY 1").fetchall()
+        found = self._read("SELECT DISTINCT originator_id FROM stored_events ORDER BY 1")
         return [stream for (stream,) in found]
 
     def change_token(self) -> int:
-        self._connected().check_now_and_then()
-        # To the connection that writes, every commit but its own is a change; its own are counted beside.
-        if not self._writer_lock.acquire(blocking=False):
-            return UNKNOWN_CHANGES
-        try:
-            return int(self._writer.execute("PRAGMA data_version").fetchone()[0]) + self._appends
-        except sqlite3.Error as error:
-            if is_busy(error):
-                return UNKNOWN_CHANGES
-            raise _storage_error(self.path, error) from error
-        finally:
-            self._writer_lock.release()
+        return self.last_position()
 
     def stored_fold(self, stream: str, fold: int, upto: int | None = None) -> StoredFold | None:
         parameters = (stream, _MAX_VERSION if upto is None else upto, fold)
-        with self._reading() as reader:
-            found = reader.execute(_FOLD, parameters).fetchone()
-        return None if found is None else StoredFold._make(found)
+        return next(iter(map(StoredFold._make, self._read(_FOLD, parameters))), None)
 
     def stored_folds(self) -> Iterable[tuple[str, StoredFold]]:
         query = "SELECT stream, version, fold, digest, CAST(state AS BLOB) FROM stored_folds"
-        with self._reading() as reader:
-            found = reader.execute(query).fetchall()
+        found = self._read(query)
         return [(stream, StoredFold._make(rest)) for stream, *rest in found]
 
     def defects(self) -> Sequence[str]:
-        with self._reading() as reader:
-            stored = dict(reader.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'"))
-            damage = [text for (text,) in reader.execute("PRAGMA quick_check(10)") if text != "ok"]
+        stored = dict(self._read("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'"))
+        damage = [text for (text,) in self._read("PRAGMA quick_check(10)") if text != "ok"]
         missing = [
             f"the guard trigger {name} is missing or altered: the file was not append-only"
             for name, sql in TRIGGERS.items()
@@ -342,12 +330,5 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         return [*missing, *(f"the file is damaged: {text}" for text in damage)]
 
     def close(self) -> None:
-        with self._writer_lock, self._reader_lock:
-            self._closed = True
-            self._close_connections()
-
-    def _close_connections(self) -> None:
-        self._file = None
-        self._reader.close()
-        self._writer.close()
+        self._connections.close()
         self.datastore.close()

@@ -1,5 +1,6 @@
 """The ledger: commands that each become one event or a refusal, and questions that the events answer."""
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -41,6 +42,7 @@ from ledger.recorders.base import LeaseRecorder
 from ledger.restoring import restore_command
 from ledger.snapshot import MAX_U64, AuthLeaseSnapshot, AuthLeaseTransition
 from ledger.state import LeaseState
+from ledger.threads import uninterrupted
 from ledger.verification import Checkpoint, Verification, take_checkpoint, verify_log
 
 __all__ = ["LeaseLedger"]
@@ -191,6 +193,8 @@ class LeaseLedger(AuthLeaseHandle):
             cause: Why, for the history.
             correlation_id: What to file the event under.
 
+        An interrupted call closes the attempt it may have begun.
+
         Raises:
             LeaseTransitionError: Another attempt is open, only a person can go on, or there is no lease.
             LedgerStorageError: The event could not be stored.
@@ -201,8 +205,24 @@ class LeaseLedger(AuthLeaseHandle):
             check_code("fingerprint", fingerprint),
             at_version,
         )
-        event, state = self._executor.execute(key, command, cause=cause, correlation_id=correlation_id)
-        return RefreshAttempt(event.id, key, state.version, event.at, duration_ms)
+        attempt = self._new_id()
+        try:
+            event, state = self._executor.execute(
+                key, command, event_id=attempt, cause=cause, correlation_id=correlation_id
+            )
+            return RefreshAttempt(event.id, key, state.version, event.at, duration_ms)
+        except Exception:
+            raise
+        except BaseException:
+            # Whoever was interrupted has no attempt in hand to close it with.
+            with contextlib.suppress(Exception):
+                uninterrupted(lambda: self._close_interrupted(key, attempt))
+            raise
+
+    def _close_interrupted(self, key: LeaseKey, attempt: str) -> None:
+        state = self.state(key)
+        if state.attempt is not None and state.attempt.id == attempt:
+            self.refresh_failed(key, False, attempt=attempt, ended=AttemptEnd.INTERRUPTED, at_version=state.version)
 
     def complete_refresh(
         self,

@@ -1,0 +1,59 @@
+"""Striking a thread at one of its opcodes: between any two instructions of the library, something happens."""
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Final, Self
+
+import ledger
+
+LIBRARY: Final = str(Path(ledger.__file__).parent) + os.sep
+
+
+class Strike:
+    """Counts the opcodes that this thread executes in the library, and does something at one of them, once.
+
+    Args:
+        at: The number of the opcode, from 1; 0 for none.
+        what: What to do there; what it raises comes out at that very opcode.
+
+    Attributes:
+        opcodes: How many were executed.
+        where: File, line and function of the opcode that was struck.
+    """
+
+    def __init__(self, at: int, what: Callable[[], object]) -> None:
+        self.at = at
+        self.opcodes = 0
+        self.where = ""
+        self._what = what
+        self._thread = threading.get_ident()
+
+    def __enter__(self) -> Self:
+        sys.settrace(self._called)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        sys.settrace(None)
+
+    def _called(self, frame: FrameType, event: str, argument: Any) -> Callable[[FrameType, str, Any], Any] | None:
+        if not frame.f_code.co_filename.startswith(LIBRARY):
+            return None
+        frame.f_trace_opcodes = True
+        frame.f_trace_lines = False
+        return self._executed
+
+    def _executed(self, frame: FrameType, event: str, argument: Any) -> Callable[[FrameType, str, Any], Any] | None:
+        if event == "opcode" and threading.get_ident() == self._thread:
+            self.opcodes += 1
+            if self.opcodes == self.at:
+                self.at = 0
+                name = frame.f_code.co_filename.removeprefix(LIBRARY)
+                self.where = f"{name}:{frame.f_lineno} {frame.f_code.co_name} +{frame.f_lasti}"
+                self._what()
+        return self._executed

@@ -14,6 +14,7 @@ same lease share one leader, so thousands of them can wait without a thread each
 import inspect
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
@@ -80,7 +81,13 @@ class _Flight(Generic[T]):
             blocks_caller=False,
         )
         self._landed = anyio.Event()
-        self.job: Job[T] = Job(lambda: driver.run(procedure()), stop, lambda: loop.call_soon(self._landed.set))
+
+        def land() -> None:
+            # Nobody waits in a loop that is closed.
+            with suppress(RuntimeError):
+                loop.call_soon(self._landed.set)
+
+        self.job: Job[T] = Job(lambda: driver.run(procedure()), stop, land)
 
     @property
     def failure(self) -> BaseException | None:
@@ -103,6 +110,10 @@ class _Flight(Generic[T]):
                 self.job.start()
                 with anyio.CancelScope(shield=bool(interrupts)):
                     await self._landed.wait()
+            except GeneratorExit:
+                # Thrown away in the midst of it; what is under way goes on by itself.
+                self.job.stop.asked = self.job.stop.left_behind = True
+                raise
             except BaseException as error:  # the event loop's own cancellation breaks through any shield
                 interrupts.append(error)
                 self.job.stop.asked = True

@@ -1,6 +1,6 @@
 """Every opcode in turn: run a scenario, strike it there, and check what must hold."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,21 +32,21 @@ def opcodes_of(scenario: Scenario, folder: Path) -> int:
     return strike.opcodes
 
 
-def strike_everywhere(
-    scenario: Scenario, folder: Path, *, stride: int = 1, first: int = 1, most_broken: int = 10
-) -> Report:
-    """Strike a scenario at each opcode, or at each so-manieth.
+def strike_everywhere(scenario: Scenario, folder: Path, *, points: int | None = None, most_broken: int = 10) -> Report:
+    """Strike a scenario at each opcode, or at so many of them, evenly spread.
 
     Args:
         scenario: What to strike.
         folder: Where to work.
-        stride: How many opcodes to go on from one point to the next.
-        first: The first of them.
+        points: How many opcodes at most; ``None`` for all.
         most_broken: After so many broken points there is nothing more to learn.
     """
     report = Report(scenario.name)
     world = _new_world(folder)
-    for at in range(first, opcodes_of(scenario, folder) + 1, stride):
+    opcodes = opcodes_of(scenario, folder)
+    stride = 1 if points is None else max(1, -(-opcodes // points))
+    # Another offset for each scenario, so that together they strike shared code at more of its opcodes.
+    for at in range(1 + sum(scenario.name.encode()) % stride, opcodes + 1, stride):
         strike, problems = scenario.strike(world, at)
         report.points += 1
         if problems:
@@ -65,6 +65,3 @@ def _new_world(folder: Path) -> World:
 
 def _names(folder: Path) -> Iterator[Path]:
     yield from (folder / f"world-{number}" for number in range(10_000))
-
-
-Progress = Callable[[Report], None]

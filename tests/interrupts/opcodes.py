@@ -1,5 +1,6 @@
 """Striking a thread at one of its opcodes: between any two instructions of the library, something happens."""
 
+import dis
 import os
 import sys
 import threading
@@ -12,6 +13,8 @@ import ledger
 
 LIBRARY: Final = str(Path(ledger.__file__).parent) + os.sep
 
+_RETURN: Final = dis.opmap["RETURN_VALUE"]
+
 
 class Strike:
     """Counts the opcodes that this thread executes in the library, and does something at one of them, once.
@@ -23,12 +26,14 @@ class Strike:
     Attributes:
         opcodes: How many were executed.
         where: File, line and function of the opcode that was struck.
+        had_ended: Whether the call of the library was over but for returning its outcome.
     """
 
     def __init__(self, at: int, what: Callable[[], object]) -> None:
         self.at = at
         self.opcodes = 0
         self.where = ""
+        self.had_ended = False
         self._what = what
         self._thread = threading.get_ident()
 
@@ -55,5 +60,11 @@ class Strike:
                 self.at = 0
                 name = frame.f_code.co_filename.removeprefix(LIBRARY)
                 self.where = f"{name}:{frame.f_lineno} {frame.f_code.co_name} +{frame.f_lasti}"
+                caller = frame.f_back
+                self.had_ended = (
+                    frame.f_code.co_code[frame.f_lasti] == _RETURN
+                    and caller is not None
+                    and not caller.f_code.co_filename.startswith(LIBRARY)
+                )
                 self._what()
         return self._executed

@@ -3,16 +3,16 @@
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Final
 
+import anyio
 import trio
 from interrupts.opcodes import Strike
 from interrupts.world import World
 
-from ledger import LeaseKey, LeaseTransitionError, PersistedTokens, aio
-from ledger.threads import uninterrupted
+from ledger import LeaseKey, PersistedTokens, acquire_auth_login_lifecycle_guard, aio
 
 HELD_S: Final = 0.004
 
@@ -53,12 +53,8 @@ def interrupt() -> None:
 
 @contextmanager
 def _struck(at: int, what: Callable[[], object] = interrupt) -> Iterator[Strike]:
-    strike = Strike(at, what)
-    try:
-        with strike:
-            yield strike
-    except KeyboardInterrupt:
-        pass
+    with suppress(KeyboardInterrupt), Strike(at, what) as strike:
+        yield strike
 
 
 def _in_thread(act: Callable[[World, LeaseKey], object]) -> Callable[[World, LeaseKey, int], Strike]:
@@ -98,10 +94,8 @@ def _interrupted_asyncio(act: Coroutine) -> Callable[[World, LeaseKey, int], Str
             with strike:
                 await act(world, credentials, key)
 
-        try:
+        with suppress(KeyboardInterrupt):
             asyncio.run(main())
-        except KeyboardInterrupt:
-            pass
         return strike
 
     return perform
@@ -129,10 +123,8 @@ def _interrupted_trio(act: Coroutine) -> Callable[[World, LeaseKey, int], Strike
             with strike:
                 await act(world, credentials, key)
 
-        try:
+        with suppress(KeyboardInterrupt):
             trio.run(main)
-        except KeyboardInterrupt:
-            pass
         return strike
 
     return perform
@@ -183,28 +175,42 @@ def _recover(world: World, key: LeaseKey) -> None:
     world.credentials.recover(key)
 
 
+def _guard(world: World, key: LeaseKey) -> None:
+    with acquire_auth_login_lifecycle_guard(key, ledger=world.ledger):
+        pass
+
+
 def _snapshot(world: World, key: LeaseKey) -> None:
     world.ledger.snapshot(key)
 
 
-def _commands(world: World, key: LeaseKey) -> None:
-    ledger = world.ledger
-    try:
-        ledger.mark_expiring(key)
-        attempt = ledger.begin_refresh(key)
-        ledger.refresh_failed(key, False, attempt=attempt)
-    finally:
-        uninterrupted(lambda: _close_whatever_is_open(world, key))
+def _begin(world: World, key: LeaseKey, at: int) -> Strike:
+    strike = Strike(at, interrupt)
+    attempt = None
+    with suppress(KeyboardInterrupt), strike:
+        attempt = world.ledger.begin_refresh(key)
+    if attempt is not None or strike.had_ended:
+        # It is the caller's now.
+        world.ledger.refresh_failed(key, False, attempt=attempt)
+    return strike
 
 
-def _close_whatever_is_open(world: World, key: LeaseKey) -> None:
-    # Between two commands the attempt is the caller's to close.
-    state = world.ledger.state(key)
-    if state.attempt is not None and world.ledger.owns(state):
-        try:
-            world.ledger.refresh_failed(key, False)
-        except LeaseTransitionError:
-            return
+def _refreshing(world: World, key: LeaseKey) -> None:
+    _logged_in(world, key)
+    world.ledger.begin_refresh(key)
+
+
+def _complete(world: World, key: LeaseKey) -> None:
+    world.ledger.complete_refresh(key, 5, 0)
+
+
+def _fail(world: World, key: LeaseKey) -> None:
+    world.ledger.refresh_failed(key, False)
+
+
+def _fail_if_open(world: World, key: LeaseKey) -> None:
+    if world.ledger.state(key).attempt is not None:
+        _fail(world, key)
 
 
 def _release(world: World, key: LeaseKey) -> None:
@@ -214,6 +220,11 @@ def _release(world: World, key: LeaseKey) -> None:
 
 def _restore(world: World, key: LeaseKey) -> None:
     world.ledger.restore_auth_lifecycle_snapshot(key, world.ledger.snapshot(key))
+
+
+async def _guard_task(world: World, credentials: aio.Credentials, key: LeaseKey) -> None:
+    async with acquire_auth_login_lifecycle_guard(key, ledger=world.ledger):
+        await anyio.sleep(0)
 
 
 async def _login_task(world: World, credentials: aio.Credentials, key: LeaseKey) -> None:
@@ -243,8 +254,12 @@ THREADS: Final = (
     Scenario("thread: fresh, of living tokens", _logged_in, _in_thread(_fresh)),
     Scenario("thread: logout", _logged_in, _in_thread(_logout)),
     Scenario("thread: recover", _left_by_a_crash, _in_thread(_recover), settle=_recover),
+    Scenario("thread: guard", _nothing, _in_thread(_guard)),
+    Scenario("thread: guard, contended", _nothing, _in_thread(_guard), contended=True),
     Scenario("thread: snapshot", _logged_in, _in_thread(_snapshot)),
-    Scenario("thread: commands of a refresh", _logged_in, _in_thread(_commands)),
+    Scenario("thread: begin_refresh", _logged_in, _begin),
+    Scenario("thread: complete_refresh", _refreshing, _in_thread(_complete), settle=_fail_if_open),
+    Scenario("thread: refresh_failed", _refreshing, _in_thread(_fail), settle=_fail_if_open),
     Scenario("thread: release, with a stored fold", _thirty_one_events, _in_thread(_release)),
     Scenario("thread: restore", _logged_in, _in_thread(_restore)),
 )
@@ -255,6 +270,7 @@ _TASKS: Final = (
     ("fresh, with a refresh", _near_its_end, _fresh_task, False),
     ("fresh, contended", _near_its_end, _fresh_task, True),
     ("logout", _logged_in, _logout_task, False),
+    ("guard, contended", _nothing, _guard_task, True),
     ("recover", _left_by_a_crash, _recover_task, False),
 )
 

@@ -97,7 +97,11 @@ class World:
 
     def problems(self, key: LeaseKey) -> list[str]:
         """What is wrong after a strike during something done with a key; nothing, when all is well."""
-        return [*self._lease_problems(key), *self._lock_problems(key)]
+        patient_until_s = time.monotonic() + SOON_S
+        # What was left behind comes to its end by itself.
+        while (found := list(self._lease_problems(key))) and time.monotonic() < patient_until_s:
+            time.sleep(0.01)
+        return [*found, *self._lock_problems(key)]
 
     def _lease_problems(self, key: LeaseKey) -> Iterator[str]:
         state, stored = self.ledger.state(key), self.store.load(key)

@@ -61,6 +61,7 @@ class _Flight(Generic[T]):
         revoke: RevokeFunction | None = None,
         patience_s: float = DEFAULT_TIMEOUT_S,
     ) -> None:
+        self._loop = loop
         stop = StopRequest()
 
         async def told(tokens: PersistedTokens) -> None:
@@ -99,7 +100,12 @@ class _Flight(Generic[T]):
         await self._landed.wait()
 
     async def lead(self) -> T:
-        """Start it, wait for its end whatever cancels, and return or raise its outcome.
+        """Start it, wait for its end whatever cancels, and return or raise its outcome."""
+        await self._loop.protecting(_Flight._lead)(self)
+        return self.job.result()
+
+    async def _lead(self) -> None:
+        """Start it and wait for its end whatever cancels.
 
         A cancellation asks it to stop, and comes out when it has; a second one comes out at once, a third one while
         there are tokens that no store has yet.
@@ -121,7 +127,6 @@ class _Flight(Generic[T]):
                     raise left_behind(self.job, error) from interrupts[0]
         if interrupts:
             raise interrupts[0] from (None if isinstance(self.failure, Stopped) else self.failure)
-        return self.job.result()
 
 
 class Credentials:

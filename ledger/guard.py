@@ -226,6 +226,10 @@ class LoginGuard:
         uninterrupted(self.close)
 
     async def __aenter__(self) -> Self:
+        await current_loop().protecting(LoginGuard._take_in_task)(self)
+        return self
+
+    async def _take_in_task(self) -> None:
         import anyio  # noqa: PLC0415  # only coroutines need it, and it takes its time to import
 
         deadline = time.monotonic() + self._timeout_s
@@ -244,7 +248,6 @@ class LoginGuard:
         except BaseException:
             uninterrupted(self.close)
             raise
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -8,8 +8,9 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
+from functools import cache
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar
 
 from ledger.threads import StopRequest
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Loop", "current_loop", "current_task"]
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 LOOK_EVERY_S: Final = 0.1
 STANDSTILL_S: Final = 5.0
@@ -69,6 +71,10 @@ class Loop(ABC):
     @abstractmethod
     def is_going(self) -> bool:
         """Whether it runs now."""
+
+    def protecting(self, function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+        """A coroutine function in whose own lines the loop raises no KeyboardInterrupt, only where it waits."""
+        return function
 
     @abstractmethod
     def _new_call(self, function: Callable[[], Awaitable[T]]) -> _Call[T]: ...
@@ -182,7 +188,11 @@ class _TrioCall(_Call[T]):
         import trio  # noqa: PLC0415  # here only when it is what runs
 
         self._scope = trio.CancelScope()
-        trio.lowlevel.spawn_system_task(self._perform, self._scope, context=self.context)
+        try:
+            trio.lowlevel.spawn_system_task(self._perform, self._scope, context=self.context)
+        except RuntimeError:
+            # Trio is coming to its end.
+            self.outcomes.put((None, LoopGone()))
 
     async def _perform(self, scope: "trio.CancelScope") -> None:
         import trio  # noqa: PLC0415
@@ -223,8 +233,19 @@ class _TrioLoop(Loop):
             return False
         return True
 
+    def protecting(self, function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+        protected: Callable[P, Awaitable[T]] = _protected_by_trio(function)
+        return protected
+
     def _new_call(self, function: Callable[[], Awaitable[T]]) -> _Call[T]:
         return _TrioCall(function)
+
+
+@cache
+def _protected_by_trio(function: Callable[..., Any]) -> Callable[..., Any]:
+    import trio  # noqa: PLC0415
+
+    return trio.lowlevel.enable_ki_protection(function)
 
 
 def _trio() -> Any:

@@ -1,6 +1,7 @@
 """Striking a thread at one of its opcodes: between any two instructions of the library, something happens."""
 
 import dis
+import inspect
 import os
 import sys
 import threading
@@ -14,6 +15,12 @@ import ledger
 LIBRARY: Final = str(Path(ledger.__file__).parent) + os.sep
 
 _RETURN: Final = dis.opmap["RETURN_VALUE"]
+_AWAITING: Final = frozenset(
+    dis.opmap[name]
+    for name in ("SEND", "YIELD_VALUE", "JUMP_BACKWARD_NO_INTERRUPT", "RESUME", "END_SEND", "CLEANUP_THROW")
+    if name in dis.opmap
+)
+"""What a coroutine executes while another that it awaits is suspended: there the interpreter handles no signal."""
 
 
 class Strike:
@@ -22,6 +29,7 @@ class Strike:
     Args:
         at: The number of the opcode, from 1; 0 for none.
         what: What to do there; what it raises comes out at that very opcode.
+        is_signal: Whether it comes where the interpreter handles signals, and so never in the midst of an ``await``.
 
     Attributes:
         opcodes: How many were executed.
@@ -29,12 +37,13 @@ class Strike:
         had_ended: Whether the call of the library was over but for returning its outcome.
     """
 
-    def __init__(self, at: int, what: Callable[[], object]) -> None:
+    def __init__(self, at: int, what: Callable[[], object], *, is_signal: bool) -> None:
         self.at = at
         self.opcodes = 0
         self.where = ""
         self.had_ended = False
         self._what = what
+        self._is_signal = is_signal
         self._thread = threading.get_ident()
 
     def __enter__(self) -> Self:
@@ -54,7 +63,7 @@ class Strike:
         return self._executed
 
     def _executed(self, frame: FrameType, event: str, argument: Any) -> Callable[[FrameType, str, Any], Any] | None:
-        if event == "opcode" and threading.get_ident() == self._thread:
+        if event == "opcode" and threading.get_ident() == self._thread and not self._is_spared(frame):
             self.opcodes += 1
             if self.opcodes == self.at:
                 self.at = 0
@@ -68,3 +77,7 @@ class Strike:
                 )
                 self._what()
         return self._executed
+
+    def _is_spared(self, frame: FrameType) -> bool:
+        is_coroutine = bool(frame.f_code.co_flags & inspect.CO_COROUTINE)
+        return self._is_signal and is_coroutine and frame.f_code.co_code[frame.f_lasti] in _AWAITING

@@ -52,8 +52,8 @@ def interrupt() -> None:
 
 
 @contextmanager
-def _struck(at: int, what: Callable[[], object] = interrupt) -> Iterator[Strike]:
-    with suppress(KeyboardInterrupt), Strike(at, what) as strike:
+def _struck(at: int) -> Iterator[Strike]:
+    with suppress(KeyboardInterrupt), Strike(at, interrupt, is_signal=True) as strike:
         yield strike
 
 
@@ -74,7 +74,7 @@ def _cancelled_natively(act: Coroutine) -> Callable[[World, LeaseKey, int], Stri
         async def main() -> Strike:
             credentials = aio.Credentials(world.ledger, world.store, refresh_deadline=30)
             task = asyncio.ensure_future(act(world, credentials, key))
-            with Strike(at, task.cancel) as strike:
+            with Strike(at, task.cancel, is_signal=False) as strike:
                 await asyncio.wait([task])
             if not task.cancelled():
                 task.result()
@@ -87,7 +87,7 @@ def _cancelled_natively(act: Coroutine) -> Callable[[World, LeaseKey, int], Stri
 
 def _interrupted_asyncio(act: Coroutine) -> Callable[[World, LeaseKey, int], Strike]:
     def perform(world: World, key: LeaseKey, at: int) -> Strike:
-        strike = Strike(at, interrupt)
+        strike = Strike(at, interrupt, is_signal=True)
 
         async def main() -> None:
             credentials = aio.Credentials(world.ledger, world.store, refresh_deadline=30)
@@ -105,7 +105,7 @@ def _cancelled_in_trio(act: Coroutine) -> Callable[[World, LeaseKey, int], Strik
     def perform(world: World, key: LeaseKey, at: int) -> Strike:
         async def main() -> Strike:
             credentials = aio.Credentials(world.ledger, world.store, refresh_deadline=30)
-            with trio.CancelScope() as scope, Strike(at, scope.cancel) as strike:
+            with trio.CancelScope() as scope, Strike(at, scope.cancel, is_signal=False) as strike:
                 await act(world, credentials, key)
             return strike
 
@@ -116,7 +116,7 @@ def _cancelled_in_trio(act: Coroutine) -> Callable[[World, LeaseKey, int], Strik
 
 def _interrupted_trio(act: Coroutine) -> Callable[[World, LeaseKey, int], Strike]:
     def perform(world: World, key: LeaseKey, at: int) -> Strike:
-        strike = Strike(at, interrupt)
+        strike = Strike(at, interrupt, is_signal=True)
 
         async def main() -> None:
             credentials = aio.Credentials(world.ledger, world.store, refresh_deadline=30)
@@ -185,7 +185,7 @@ def _snapshot(world: World, key: LeaseKey) -> None:
 
 
 def _begin(world: World, key: LeaseKey, at: int) -> Strike:
-    strike = Strike(at, interrupt)
+    strike = Strike(at, interrupt, is_signal=True)
     attempt = None
     with suppress(KeyboardInterrupt), strike:
         attempt = world.ledger.begin_refresh(key)

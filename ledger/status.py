@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final, assert_never
 
+from ledger.errors import LeaseLedgerError
 from ledger.keys import LeaseKey
 from ledger.marker import tokens_lifecycle_publication_with_explicit_expiry
 from ledger.snapshot import NEVER_EXPIRES, AuthLeasePhase, AuthLeaseSnapshot
@@ -112,7 +113,7 @@ class PublishedAuthStatus:
     tokens: PersistedTokens | None = field(default=None, repr=False)
 
 
-class AuthStatusRehydrateError(Exception):
+class AuthStatusRehydrateError(LeaseLedgerError):
     """A lease could not be rebuilt for a status. Nothing raises it: no lease is ever rebuilt for one."""
 
 

@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+from ledger.errors import LeaseLedgerError
 from ledger.keys import LeaseKey
 
 __all__ = [
@@ -16,7 +17,7 @@ __all__ = [
 ]
 
 
-class TokenStoreError(Exception):
+class TokenStoreError(LeaseLedgerError):
     """A token store could not do what it was asked.
 
     Attributes:

@@ -213,8 +213,7 @@ def test_a_refusal_says_what_was_asked_and_what_stands() -> None:
     outcome = given(ACQUIRED).when(COMMANDS["complete_refresh"])
     outcome.then(GUARD)
     assert str(outcome.result) == (
-        "DSL transition rejected in complete_refresh(dev:openai:work): "
-        "the lease is valid at version 1; this needs phase refreshing"
+        "complete_refresh(dev:openai:work) was refused: the lease is valid at version 1; this needs phase refreshing"
     )
 
 

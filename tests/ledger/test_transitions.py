@@ -285,12 +285,13 @@ def test_a_row_too_many_lets_through_what_should_be_refused(
 def test_what_a_lease_holds_survives_until_its_next_publication() -> None:
     """Expiry, credential and publication time outlive everything but a publication, a release or a restore."""
     held = given(ACQUIRED).state
-    for events in [
+    histories: list[tuple[LeaseEvent, LeaseEvent]] = [
         (told(LeaseExpiring), told(LeaseReauthRequired)),
         (STARTED, told(LeaseRefreshFailed, permanent=False)),
         (STARTED, told(LeaseRefreshFailed, permanent=True)),
         (STARTED, told(LeaseReauthRequired)),
-    ]:
+    ]
+    for events in histories:
         state = given(ACQUIRED, *events).state
         assert (state.expires_at, state.credential_present, state.published_at, state.published_by) == (
             held.expires_at,

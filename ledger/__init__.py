@@ -56,6 +56,7 @@ from ledger.marker import (
     tokens_lifecycle_published_credential_time,
     tokens_lifecycle_published_generation,
 )
+from ledger.portable_errors import ForeignError
 from ledger.provenance import Provenance, TokenClass, provenance_of
 from ledger.reading import RecordedEvent
 from ledger.refresh_errors import (
@@ -123,6 +124,7 @@ __all__ = [
     "Expectation",
     "FileTokenStore",
     "Finding",
+    "ForeignError",
     "GuardReentered",
     "GuardTimeout",
     "Holder",

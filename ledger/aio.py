@@ -71,7 +71,8 @@ class _Flight(Generic[T]):
 
         def exchange(tokens: PersistedTokens) -> PersistedTokens:
             assert refresh is not None
-            return loop.run(lambda: refresh(tokens), stop, patience_s)
+            spend = refresh
+            return loop.run(lambda: spend(tokens), stop, patience_s)
 
         driver = Driver(
             ledger,

@@ -1,9 +1,43 @@
-"""What goes wrong, split by whose fault it is: the caller, the history, or the storage beneath.
+"""What goes wrong, split by whose fault it is. Everything that a caller of ``Credentials`` can meet has one root.
 
-Token stores have errors of their own in :mod:`ledger.store_errors`.
+    LeaseLedgerError
+        IdentityError (ValueError)          a lease key is not written as one
+        LeaseTransitionError                a command was refused, nothing changed
+        GuardTimeout (TimeoutError)         others held the lease's guard all the time
+        GuardReentered (RuntimeError)       the guard was taken again by its own holder
+        RefreshError                        a refresh failed, for now or for good
+        RefreshTimedOut (TimeoutError)      others were refreshing all the time
+        ReauthRequired                      no way on without a person
+        TokensElsewhere                     the stored tokens are not those the lease is about
+        LedgerBehindStore                   the ledger is an older copy than the stored tokens
+        TokensNotSaved                      new tokens are in the caller's hands only: in this error
+        TokenStoreError                     the token store could not do what it was asked
+            TokenIOError                    its medium failed
+                KeyringCannotKeep           no room for these tokens there
+            TokenSerializationError         what is stored is unreadable, or what is to be stored unwritable
+            TokenPermissionDenied           access refused, or its files are open to others
+            TokenStoreUnavailable           it cannot be reached
+            KeyringUnavailable              the operating system offers no keyring
+            TokensNotFound                  nothing is stored under the key
+            TokensChanged                   somebody else stored something meanwhile
+        TokenLifecycleClearError            a logout could not be finished
+            LifecycleReleaseFailed          the lease stands, and so do the tokens if they could be read
+            TokenLoadAndClearFailed         the lease stands, and so do the unreadable tokens
+            TokenClearFailed                tokens and lease stand
+            TokenClearAndRestoreFailed      the tokens stand, the lease is released
+        LedgerStorageError                  the storage beneath the ledger failed
+            NotALedger                      it holds something else
+            UnsafeFileSystem                SQLite's log would corrupt there
+        CorruptHistory                      recorded events contradict each other
+        UnknownEventTag                     a newer version wrote the event
+        AuthStatusRehydrateError            kept for callers that catch it; nothing raises it
+
+In parentheses: what else it is, for callers that know nothing of ledgers.
 """
 
-from typing import Literal
+from typing import Any, Literal
+
+from ledger.portable_errors import arrive, portable
 
 __all__ = [
     "CorruptHistory",
@@ -17,7 +51,18 @@ __all__ = [
 
 
 class LeaseLedgerError(Exception):
-    """Base of every error the ledger itself raises."""
+    """Base of every error the ledger itself raises.
+
+    Each can be pickled, copied and deep-copied, with its attributes and its cause: in a process pool it arrives whole.
+    """
+
+    def __init__(self, *facts: object) -> None:
+        # Not super(): beside TimeoutError that is OSError's, which takes facts for an error number and a file name.
+        Exception.__init__(self, *facts)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        facts = {name: portable(value) for name, value in vars(self).items()}
+        return arrive, (type(self), self.args, portable(self.__cause__)), facts
 
 
 class LeaseTransitionError(LeaseLedgerError):
@@ -37,7 +82,7 @@ class LeaseTransitionError(LeaseLedgerError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"DSL transition rejected in {self.context}: {self.reason}"
+        return f"{self.context} was refused: {self.reason}"
 
 
 class CorruptHistory(LeaseLedgerError):

@@ -9,12 +9,14 @@ from typing import Literal, Self
 
 import msgspec
 
+from ledger.errors import LeaseLedgerError
+
 __all__ = ["IdentityError", "LeaseKey"]
 
 _INVALID = re.compile(r"[^A-Za-z0-9_.-]")
 
 
-class IdentityError(ValueError):
+class IdentityError(LeaseLedgerError, ValueError):
     """A realm, binding or profile id is outside the grammar.
 
     Attributes:

@@ -80,9 +80,9 @@ class LeaseLedger(AuthLeaseHandle):
         codec: EventCodec | None = None,
     ) -> None:
         self.recorder = recorder
-        self.ledger_id = recorder.ledger_id
-        self.clock = clock or _system_clock_ms
-        self.actor = check_text("actor", actor) or describe_actor()
+        self.ledger_id: str = recorder.ledger_id
+        self.clock: Callable[[], int] = clock or _system_clock_ms
+        self.actor: str = check_text("actor", actor) or describe_actor()
         self._new_id = new_id or _random_id
         self._instance = os.urandom(8).hex()
         self._codec = codec or EventCodec()

@@ -6,6 +6,7 @@ is true, and keeps every fault in the error it raises.
 
 import dataclasses
 
+from ledger.errors import LeaseLedgerError
 from ledger.handle import AuthLeaseHandle
 from ledger.keys import LeaseKey
 from ledger.snapshot import NEVER_EXPIRES, AuthLeaseSnapshot, AuthLeaseTransition
@@ -25,7 +26,7 @@ __all__ = [
 ]
 
 
-class TokenLifecycleClearError(Exception):
+class TokenLifecycleClearError(LeaseLedgerError):
     """A logout could not be finished. The subclass says what stands now."""
 
 

@@ -51,7 +51,7 @@ def login(
         if (yield from _is_stored(store, key, marked)):
             return transition
         restore_error = yield from _undo(ledger, key, transition)
-        raise TokensNotSaved(key, tokens, restore_error) from error
+        raise TokensNotSaved(key, tokens, restore_error, error) from error
     return transition
 
 

@@ -5,17 +5,17 @@ Laws:
 * ``None`` stands for "this key holds no lease". ``released`` is a phase a caller may name in a snapshot; no
   stream is ever in it, for a release removes the lease.
 * A missing row is a refusal to whoever decides, and corrupt history to whoever folds.
-* ``RESTORE`` leads to the phase its event names, so its rows say only where it may start: anywhere.
+* Where a row leads, the fold goes, whatever the event. Only ``RESTORE`` leaves that to its event, and its rows say so.
 """
 
 from collections.abc import Mapping
-from enum import StrEnum
+from enum import Enum, StrEnum
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Literal
 
 from ledger.snapshot import AuthLeasePhase
 
-__all__ = ["ALL_PHASES", "TRANSITIONS", "Transition"]
+__all__ = ["ALL_PHASES", "BY_EVENT", "TRANSITIONS", "NamedBy", "Target", "Transition"]
 
 
 class Transition(StrEnum):
@@ -41,7 +41,18 @@ _REAUTH = AuthLeasePhase.REAUTH_REQUIRED
 ALL_PHASES: Final = (None, _VALID, _EXPIRING, _REFRESHING, _REAUTH)
 """Every phase a stream can be in."""
 
-_Rows = Mapping[AuthLeasePhase | None, AuthLeasePhase | None]
+
+class NamedBy(Enum):
+    """The type of ``BY_EVENT``, a value no phase can be."""
+
+    EVENT = "event"
+
+
+BY_EVENT: Final = NamedBy.EVENT
+"""Where a row leads that leaves the phase to its event."""
+
+Target = AuthLeasePhase | Literal[NamedBy.EVENT] | None
+_Rows = Mapping[AuthLeasePhase | None, Target]
 
 TRANSITIONS: Final[Mapping[Transition, _Rows]] = MappingProxyType(
     {
@@ -54,6 +65,6 @@ TRANSITIONS: Final[Mapping[Transition, _Rows]] = MappingProxyType(
         Transition.MARK_REAUTH_REQUIRED: {_VALID: _REAUTH, _EXPIRING: _REAUTH, _REFRESHING: _REAUTH},
         Transition.RELEASE: dict.fromkeys(ALL_PHASES, None),
         Transition.RELEASE_CREDENTIAL: dict.fromkeys(ALL_PHASES, None),
-        Transition.RESTORE: dict.fromkeys(ALL_PHASES, None),
+        Transition.RESTORE: dict.fromkeys(ALL_PHASES, BY_EVENT),
     }
 )

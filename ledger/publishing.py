@@ -92,7 +92,7 @@ class _Publishing:
                     pause_s = min(pause_s * 2, LONGEST_RETRY_S)
                     continue
                 yield from self._give_up(error)
-                raise TokensNotSaved(self.key, self.received) from error
+                raise TokensNotSaved(self.key, self.received, save_error=error) from error
             if isinstance(written, Saved):
                 return written
             try:

@@ -214,7 +214,7 @@ class _Fresh:
             # The guard was not to be had, so nobody but the caller holds what the server gave.
             with contextlib.suppress(Exception):
                 yield from self._close(attempt, AttemptEnd.NOT_SAVED, error=type(error).__name__)
-            raise TokensNotSaved(self.key, received) from error
+            raise TokensNotSaved(self.key, received, save_error=error) from error
         return saved
 
     def _begin(self, state: LeaseState, tokens: PersistedTokens) -> Procedure[RefreshAttempt | None]:

@@ -133,14 +133,24 @@ class TokensNotSaved(LeaseLedgerError):
         key: The lease.
         tokens: The tokens; never part of the error's text.
         restore_error: Why the lease could not be put back either, when it could not.
+        save_error: Why they could not be stored; the cause of this error as well.
     """
 
-    def __init__(self, key: LeaseKey, tokens: PersistedTokens, restore_error: Exception | None = None) -> None:
+    def __init__(
+        self,
+        key: LeaseKey,
+        tokens: PersistedTokens,
+        restore_error: Exception | None = None,
+        save_error: Exception | None = None,
+    ) -> None:
         super().__init__(key)
         self.key = key
         self.tokens = tokens
         self.restore_error = restore_error
+        # Beside the cause, in whose place a process pool puts the traceback of its worker.
+        self.save_error = save_error
 
     def __str__(self) -> str:
         undone = "" if self.restore_error is None else f"; undoing the login failed too: {self.restore_error}"
-        return f"the new tokens of {self.key} could not be stored: {self.__cause__ or 'unknown reason'}{undone}"
+        reason = self.save_error or self.__cause__ or "unknown reason"
+        return f"the new tokens of {self.key} could not be stored: {reason}{undone}"

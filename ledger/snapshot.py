@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -11,6 +12,7 @@ __all__ = [
     "AuthLeasePhase",
     "AuthLeaseSnapshot",
     "AuthLeaseTransition",
+    "LeasePhaseName",
 ]
 
 MAX_U64 = 2**64 - 1
@@ -26,6 +28,10 @@ class AuthLeasePhase(StrEnum):
     REFRESHING = "refreshing"
     REAUTH_REQUIRED = "reauth_required"
     RELEASED = "released"
+
+
+LeasePhaseName = Literal["valid", "expiring", "refreshing", "reauth_required", "released"]
+"""The plain name of a phase, accepted wherever a caller names one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,21 @@ class AuthLeaseSnapshot:
     version: int | None = field(default=None, compare=False, kw_only=True)
     published_by: str | None = field(default=None, compare=False, kw_only=True)
     undoes: int | None = field(default=None, compare=False, kw_only=True, repr=False)
+
+    if TYPE_CHECKING:
+        # What may be passed is more than what is held: a plain name becomes a phase.
+        def __init__(
+            self,
+            phase: AuthLeasePhase | LeasePhaseName | None = None,
+            expires_at: int | None = None,
+            credential_present: bool = False,
+            generation: int = 0,
+            credential_published_at_millis: int | None = None,
+            *,
+            version: int | None = None,
+            published_by: str | None = None,
+            undoes: int | None = None,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         if self.phase is not None and type(self.phase) is not AuthLeasePhase:

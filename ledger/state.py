@@ -23,7 +23,7 @@ from ledger.events import (
     LeaseRestored,
     OpenAttempt,
 )
-from ledger.phases import TRANSITIONS, Transition
+from ledger.phases import BY_EVENT, TRANSITIONS, Transition
 from ledger.snapshot import AuthLeasePhase, AuthLeaseSnapshot
 
 __all__ = [
@@ -124,10 +124,12 @@ def transition_of(event: LeaseEvent) -> Transition:
             assert_never(event)
 
 
-def _published(state: LeaseState, version: int, event: LeaseAcquired | LeaseRefreshed) -> LeaseState:
+def _published(
+    state: LeaseState, version: int, phase: AuthLeasePhase | None, event: LeaseAcquired | LeaseRefreshed
+) -> LeaseState:
     return LeaseState(
         version=version,
-        phase=AuthLeasePhase.VALID,
+        phase=phase,
         expires_at=event.expires_at,
         credential_present=True,
         generation=event.generation,
@@ -161,11 +163,11 @@ def _in_phase(
     )
 
 
-def _restored(state: LeaseState, version: int, event: LeaseRestored) -> LeaseState:
+def _restored(state: LeaseState, version: int, phase: AuthLeasePhase | None, event: LeaseRestored) -> LeaseState:
     lease = event.snapshot
     return LeaseState(
         version=version,
-        phase=lease.phase,
+        phase=phase,
         expires_at=lease.expires_at,
         credential_present=lease.credential_present,
         generation=lease.generation,
@@ -173,7 +175,7 @@ def _restored(state: LeaseState, version: int, event: LeaseRestored) -> LeaseSta
         latest_published_at=max(state.latest_published_at, lease.published_at or 0),
         published_by=event.published_by,
         attempt=event.attempt,
-        refreshing_since=version if lease.phase is AuthLeasePhase.REFRESHING else None,
+        refreshing_since=version if phase is AuthLeasePhase.REFRESHING else None,
     )
 
 
@@ -208,29 +210,33 @@ def evolve(state: LeaseState, event: LeaseEvent, stream: str = "") -> LeaseState
     rows = TRANSITIONS[transition_of(event)]
     if state.phase not in rows:
         raise CorruptHistory(stream, version, f"{event.tag} does not follow phase {state.phase or 'none'}")
+    target = rows[state.phase]
+    if target is BY_EVENT:
+        assert isinstance(event, LeaseRestored)
+        phase = event.snapshot.phase
+    else:
+        phase = target
     match event:
         case LeaseAcquired() | LeaseRefreshed():
-            return _published(state, version, event)
+            return _published(state, version, phase, event)
         case LeaseRefreshStarted():
             attempt = OpenAttempt(event.attempt, event.duration_ms, event.holder, event.fingerprint)
             return _in_phase(
-                state,
-                version,
-                rows[state.phase],
-                attempt=attempt,
-                refreshing_since=version,
-                last_failure=state.last_failure,
+                state, version, phase, attempt=attempt, refreshing_since=version, last_failure=state.last_failure
             )
         case LeaseRefreshFailed():
-            return _in_phase(state, version, rows[state.phase], last_failure=_failed(state, version, event))
+            return _in_phase(state, version, phase, last_failure=_failed(state, version, event))
         case LeaseExpiring() | LeaseReauthRequired():
-            return _in_phase(state, version, rows[state.phase], last_failure=state.last_failure)
+            return _in_phase(state, version, phase, last_failure=state.last_failure)
         case LeaseReleased() | LeaseCredentialReleased():
             return LeaseState(
-                version=version, generation=state.generation, latest_published_at=state.latest_published_at
+                version=version,
+                phase=phase,
+                generation=state.generation,
+                latest_published_at=state.latest_published_at,
             )
         case LeaseRestored():
-            return _restored(state, version, event)
+            return _restored(state, version, phase, event)
         case _:
             assert_never(event)
 

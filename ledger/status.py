@@ -9,9 +9,10 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final, assert_never
 
+from ledger.errors import LeaseLedgerError
 from ledger.keys import LeaseKey
 from ledger.marker import tokens_lifecycle_publication_with_explicit_expiry
-from ledger.snapshot import NEVER_EXPIRES, AuthLeasePhase, AuthLeaseSnapshot
+from ledger.snapshot import NEVER_EXPIRES, AuthLeasePhase, AuthLeaseSnapshot, LeasePhaseName
 from ledger.tokens import PersistedTokens, persisted_token_expires_at_epoch_secs
 
 __all__ = [
@@ -82,9 +83,14 @@ class AuthStatusPhase(StrEnum):
         return cls.EXPIRING if remaining < _EXPIRING_WINDOW_SECS else cls.VALID
 
     @classmethod
-    def from_lease_phase(cls, phase: AuthLeasePhase | None) -> "AuthStatusPhase":
-        """The status a phase stands for when no clock is at hand; so nothing is ever expired."""
-        match phase:
+    def from_lease_phase(cls, phase: AuthLeasePhase | LeasePhaseName | None) -> "AuthStatusPhase":
+        """The status a phase stands for when no clock is at hand; so nothing is ever expired.
+
+        Raises:
+            ValueError: There is no phase of that name.
+        """
+        held = None if phase is None else AuthLeasePhase(phase)
+        match held:
             case AuthLeasePhase.VALID:
                 return cls.VALID
             case AuthLeasePhase.EXPIRING | AuthLeasePhase.REFRESHING:
@@ -94,7 +100,7 @@ class AuthStatusPhase(StrEnum):
             case AuthLeasePhase.RELEASED | None:
                 return cls.UNKNOWN
             case _:
-                assert_never(phase)
+                assert_never(held)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +118,7 @@ class PublishedAuthStatus:
     tokens: PersistedTokens | None = field(default=None, repr=False)
 
 
-class AuthStatusRehydrateError(Exception):
+class AuthStatusRehydrateError(LeaseLedgerError):
     """A lease could not be rebuilt for a status. Nothing raises it: no lease is ever rebuilt for one."""
 
 

@@ -1,7 +1,8 @@
 """What a token store may raise: one class per thing that went wrong, none of which ever quotes a token."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from ledger.errors import LeaseLedgerError
 from ledger.keys import LeaseKey
 
 __all__ = [
@@ -16,7 +17,7 @@ __all__ = [
 ]
 
 
-class TokenStoreError(Exception):
+class TokenStoreError(LeaseLedgerError):
     """A token store could not do what it was asked.
 
     Attributes:
@@ -72,7 +73,7 @@ class TokensNotFound(TokenStoreError):
 
     def __init__(self, key: LeaseKey) -> None:
         super().__init__(f"no credentials found for {key.realm}:{key.binding}")
-        self.args = (key,)
+        self.args: tuple[Any, ...] = (key,)
         self.key = key
 
 
@@ -90,7 +91,7 @@ class TokensChanged(TokenStoreError):
         super().__init__(
             f"stored tokens of {key} changed: expected {_published_by(expected)}, found {_published_by(found)}"
         )
-        self.args = (key, expected, found)
+        self.args: tuple[Any, ...] = (key, expected, found)
         self.key = key
         self.expected = expected
         self.found = found

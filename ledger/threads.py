@@ -49,10 +49,10 @@ class StopRequest:
     __slots__ = ("asked", "irreplaceable", "left_behind", "worth_waiting_s")
 
     def __init__(self) -> None:
-        self.asked = False
-        self.irreplaceable = False
-        self.left_behind = False
-        self.worth_waiting_s = 0.0
+        self.asked: bool = False
+        self.irreplaceable: bool = False
+        self.left_behind: bool = False
+        self.worth_waiting_s: float = 0.0
 
     def heed(self) -> None:
         """Stop here, if that was asked.

@@ -8,7 +8,7 @@ a value of the input, since any of them may be a secret.
 from collections.abc import Sequence
 from enum import StrEnum
 from math import isfinite
-from typing import Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, Literal, final
 
 import msgspec
 
@@ -16,6 +16,7 @@ from ledger.snapshot import NEVER_EXPIRES
 from ledger.store_errors import TokenSerializationError
 
 __all__ = [
+    "AuthModeName",
     "PersistedAuthMode",
     "PersistedTokens",
     "persisted_auth_mode_uses_oauth_login_lifecycle",
@@ -47,6 +48,24 @@ class PersistedAuthMode(StrEnum):
     EXTERNAL_AUTHORIZER = "external_authorizer"
     COMMAND = "command"
 
+
+AuthModeName = Literal[
+    "chatgpt_oauth",
+    "external_tokens",
+    "claude_ai_oauth",
+    "oauth_to_api_key",
+    "google_oauth",
+    "api_key",
+    "static_bearer",
+    "adc",
+    "compute_adc",
+    "bedrock",
+    "vertex",
+    "foundry",
+    "external_authorizer",
+    "command",
+]
+"""The plain name of an auth mode, accepted wherever the mode is."""
 
 _OAUTH_LOGIN_MODES: Final = frozenset(
     {
@@ -91,6 +110,21 @@ class PersistedTokens(msgspec.Struct, frozen=True):
     last_refresh: int | None = None
     scopes: Sequence[str] = ()
     metadata: Any = None
+
+    if TYPE_CHECKING:
+        # What may be passed is more than what is held: a plain name becomes a mode.
+        def __init__(
+            self,
+            auth_mode: PersistedAuthMode | AuthModeName,
+            primary_secret: str | None = None,
+            refresh_token: str | None = None,
+            id_token: str | None = None,
+            account_id: str | None = None,
+            expires_at: int | None = None,
+            last_refresh: int | None = None,
+            scopes: Sequence[str] = (),
+            metadata: Any = None,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         if type(self.auth_mode) is not PersistedAuthMode:
@@ -224,7 +258,7 @@ def _check_json(value: object) -> None:
         level, depth = inner, depth + 1
 
 
-def persisted_auth_mode_uses_oauth_login_lifecycle(mode: PersistedAuthMode) -> bool:
+def persisted_auth_mode_uses_oauth_login_lifecycle(mode: PersistedAuthMode | AuthModeName) -> bool:
     """Whether such a credential comes from an OAuth login, whose tokens carry the lifecycle marker."""
     return mode in _OAUTH_LOGIN_MODES
 

@@ -85,7 +85,7 @@ def rate(recorder: str, url: str, writers: int, seconds: float) -> float:
     processes = [context.Process(target=write, args=(recorder, url, seconds, start, counts)) for _ in range(writers)]
     for process in processes:
         process.start()
-    total = sum(counts.get(timeout=120) for _ in processes)
+    total: float = sum(counts.get(timeout=120) for _ in processes)
     for process in processes:
         process.join()
     return total

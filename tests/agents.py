@@ -143,11 +143,12 @@ class AuthorizationServer:
 
     def _issue(self, database: sqlite3.Connection, login_id: str, lives: int | None) -> PersistedTokens:
         if lives is None:
-            lives = (database.execute("SELECT seconds FROM lifetime").fetchone() or (HOUR_S,))[0]
+            stated: tuple[int] = database.execute("SELECT seconds FROM lifetime").fetchone() or (HOUR_S,)
+            lives = stated[0]
         name = f"{login_id}-{secrets.token_hex(6)}"
         database.execute("INSERT INTO tokens VALUES (?, ?, 'live')", (f"{CANARY}-refresh-{name}", login_id))
         return PersistedTokens(
-            "claude_ai_oauth",  # type: ignore[arg-type]  # its plain name is accepted
+            "claude_ai_oauth",
             primary_secret=f"{CANARY}-access-{name}",
             refresh_token=f"{CANARY}-refresh-{name}",
             expires_at=int(time.time()) + lives,

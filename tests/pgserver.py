@@ -107,7 +107,7 @@ class PgServer:
         self.password = secrets.token_hex(12)
         self.url = f"postgresql://tester:{self.password}@127.0.0.1:{self.port}/postgres"
         self._user = _unprivileged() if os.geteuid() == 0 else {}
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[Any] | None = None
         folder.mkdir(parents=True, exist_ok=True)
         if os.geteuid() == 0:
             shutil.chown(folder, "nobody")
@@ -143,7 +143,7 @@ class PgServer:
     def start(self) -> None:
         """Start it and wait until it answers."""
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
+            process: subprocess.Popen[Any] = subprocess.Popen(
                 [str(self.bin / "postgres"), "-D", str(self.folder / "data")],
                 cwd=self.folder,
                 stdout=log,
@@ -152,13 +152,14 @@ class PgServer:
                 env=_ENVIRONMENT,
                 **self._user,
             )
+        self._process = process
         deadline = time.monotonic() + 60
         while True:
             try:
                 psycopg.connect(self.url, connect_timeout=5).close()
                 return
             except psycopg.OperationalError:
-                assert self._process.poll() is None, self.log.read_text()
+                assert process.poll() is None, self.log.read_text()
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
 

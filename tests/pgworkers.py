@@ -53,7 +53,7 @@ def exchange(url: str, tokens: PersistedTokens) -> PersistedTokens:
     insert = f"INSERT INTO {url.rpartition('=')[2]}.exchanges VALUES (%s) RETURNING n"
     with admin(url) as connection:
         time.sleep(0.02)
-        ((number,),) = connection.execute(insert, [tokens.refresh_token]).fetchall()
+        ((number,),) = connection.execute(insert.encode(), [tokens.refresh_token]).fetchall()
     return PersistedTokens(
         "claude_ai_oauth", f"access-{number}", refresh_token=f"refresh-{number}", expires_at=int(time.time()) + 3600
     )

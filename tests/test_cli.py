@@ -233,7 +233,8 @@ def test_rebuild_tells_from_how_many_events(logged_in: Run, tmp_path: Path) -> N
 def test_a_command_that_looks_never_makes_a_ledger(command: str, run: Run, tmp_path: Path) -> None:
     (tmp_path / "tokens").mkdir()
     words = (command, KEY) if command in ("logout", "history", "status") else (command,)
-    for prepare in (lambda: None, (tmp_path / "auth.db").touch):
+    prepares: tuple[Callable[[], object], ...] = (lambda: None, (tmp_path / "auth.db").touch)
+    for prepare in prepares:
         prepare()
         result = run(*words)
         assert result.exit_code == 3

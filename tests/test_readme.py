@@ -1,10 +1,15 @@
 """The README's examples are run, and their output is what the README shows."""
 
+import contextlib
+import json
 import os
 import re
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +17,7 @@ import pytest
 from oauth_server.client import OAuthClient
 from oauth_server.running import running_server
 
-from ledger import PersistedTokens, RefreshError
+from ledger import Credentials, LeaseKey, LeaseLedger, MemoryTokenStore, PersistedTokens, RefreshError
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -67,9 +72,81 @@ def test_every_session_shown_does_what_it_shows(tmp_path: Path) -> None:
             assert comparable(run(["sh", "-c", command], tmp_path)) == comparable(output), command
 
 
+def test_every_example_passes_the_strictest_type_check_as_it_stands(tmp_path: Path) -> None:
+    files = [tmp_path / f"example_{number}.py" for number in range(len(blocks("python")))]
+    for file, block in zip(files, blocks("python"), strict=True):
+        file.write_text(block, "utf-8")
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", *map(str, files)]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "MYPYPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@contextlib.contextmanager
+def server_that_answers(granted: dict[str, Any]) -> Iterator[str]:
+    """A token endpoint at a loopback address that grants whatever it is asked, in these words."""
+
+    class Endpoint(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            body = json.dumps(granted).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Endpoint) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/token"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+ASSUMED_S = 3600
+LIFETIMES: dict[str, tuple[dict[str, Any], int]] = {
+    "a number": ({"expires_in": 900}, 900),
+    "a float": ({"expires_in": 900.5}, 900),
+    "text": ({"expires_in": "900"}, 900),
+    "zero": ({"expires_in": 0}, 0),
+    "nothing": ({}, ASSUMED_S),
+    "null": ({"expires_in": None}, ASSUMED_S),
+    "no number": ({"expires_in": "an hour"}, ASSUMED_S),
+    "a list": ({"expires_in": [900]}, ASSUMED_S),
+    "infinity": ({"expires_in": float("inf")}, ASSUMED_S),
+}
+
+
+@pytest.mark.parametrize("said", LIFETIMES)
+def test_the_refresh_function_shown_keeps_the_login_whatever_the_server_says_of_its_end(said: str) -> None:
+    answer, lifetime = LIFETIMES[said]
+    key = LeaseKey("dev", "openai")
+    with (
+        server_that_answers({"access_token": "a2", "refresh_token": "r2", **answer}) as url,
+        LeaseLedger.open("memory://") as ledger,
+    ):
+        names: dict[str, Any] = {"TOKEN_URL": url, "ID": "agent"}
+        exec(blocks("python")[1], names)
+        credentials = Credentials(ledger, MemoryTokenStore())
+        credentials.login(
+            key, PersistedTokens("external_tokens", primary_secret="a1", refresh_token="r1", expires_at=0)
+        )
+        earliest = int(time.time())
+        tokens = credentials.fresh(key, names["refresh"])
+        assert (tokens.primary_secret, tokens.refresh_token) == ("a2", "r2")
+        assert tokens.expires_at is not None
+        assert earliest + lifetime <= tokens.expires_at <= int(time.time()) + lifetime
+
+
 def test_the_refresh_function_shown_works_at_a_real_server() -> None:
     with running_server() as server, OAuthClient(server) as client:
-        names: dict[str, Any] = {"TOKEN_URL": f"{server.url}/token", "ID": server.client_id, "time": time}
+        names: dict[str, Any] = {"TOKEN_URL": f"{server.url}/token", "ID": server.client_id}
         exec(blocks("python")[1], names)
         old = PersistedTokens("external_tokens", refresh_token=client.login().refresh_token)
         new = names["refresh"](old)

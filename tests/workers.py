@@ -84,9 +84,8 @@ class _Session:
         self.ledger.close()
 
     def acquire(self, key: str, times: int = 1) -> int:
-        for expires_at in range(times):
-            transition = self.ledger.acquire_lease(LeaseKey.parse(key), expires_at)
-        return transition.generation
+        transitions = [self.ledger.acquire_lease(LeaseKey.parse(key), expires_at) for expires_at in range(times)]
+        return transitions[-1].generation
 
     def acquire_forever(self, key: str) -> None:
         """Append until killed, acknowledging each generation once it is stored."""

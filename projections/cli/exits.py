@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ledger.errors import CorruptHistory, LeaseLedgerError, LedgerStorageError, UnknownEventTag
+from ledger.keys import IdentityError
 from ledger.lifecycle import TokenLifecycleClearError
 from ledger.refresh_errors import TokensNotSaved
 from ledger.store_errors import TokensChanged, TokenStoreError
@@ -35,7 +36,14 @@ EXIT_CODES = (
     "cannot be used; 4 verification found something; 130 interrupted."
 )
 
-_STORAGE = (LedgerStorageError, CorruptHistory, UnknownEventTag, TokenLifecycleClearError, TokensNotSaved)
+_STORAGE = (
+    LedgerStorageError,
+    CorruptHistory,
+    UnknownEventTag,
+    TokenStoreError,
+    TokenLifecycleClearError,
+    TokensNotSaved,
+)
 
 
 class QuietGroup(click.Group):
@@ -93,15 +101,18 @@ def _usage_text(error: click.ClickException) -> str:
 
 
 def _code(error: Exception) -> Exit:
-    if isinstance(error, _STORAGE):
+    if isinstance(error, IdentityError):
+        return Exit.USAGE
+    # A store in use by others is no broken store.
+    if isinstance(error, _STORAGE) and not isinstance(error, TokensChanged):
         return Exit.STORAGE
-    if isinstance(error, LeaseLedgerError | TokensChanged):
+    if isinstance(error, LeaseLedgerError):
         return Exit.REFUSED
     return Exit.STORAGE
 
 
 def _text(error: Exception) -> str:
-    if isinstance(error, LeaseLedgerError | TokenStoreError | TokenLifecycleClearError):
+    if isinstance(error, LeaseLedgerError):
         return str(error)
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""

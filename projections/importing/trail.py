@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from ledger.keys import IdentityError, LeaseKey
-from ledger.phases import TRANSITIONS, Transition
+from ledger.phases import BY_EVENT, TRANSITIONS, Transition
 from ledger.snapshot import AuthLeasePhase
 
 __all__ = ["TARGET", "Aside", "TrailLine", "UnusableLine", "read_line"]
@@ -154,13 +154,14 @@ def _transition(action: str, fields: dict[str, Any]) -> Transition:
 
 
 def _check_table(line: TrailLine) -> None:
-    if line.transition is Transition.RESTORE:
-        return
     allowed = TRANSITIONS[line.transition]
     before = None if line.from_phase is _RELEASED else line.from_phase
     if before not in allowed:
         raise UnusableLine(f"{line.action} does not start from {line.from_phase}")
-    leads_to = {allowed[before] or _RELEASED}
+    target = allowed[before]
+    if target is BY_EVENT:
+        return
+    leads_to = {target or _RELEASED}
     if line.action == "clear_credential_lifecycle":
         leads_to = {AuthLeasePhase.REAUTH_REQUIRED}
     if line.transition is Transition.RELEASE_CREDENTIAL:

@@ -45,7 +45,7 @@ class Incident:
         if findings:
             raise BundleRefused(findings)
         self.bundle = bundle
-        self.streams = BundleStreams(bundle)
+        self.streams: BundleStreams = BundleStreams(bundle)
 
     @classmethod
     def select(

@@ -65,7 +65,7 @@ class Replay:
     def __init__(self, streams: BundleStreams) -> None:
         self._streams = streams
         self.steps: Sequence[Step] = steps_of(streams)
-        self.done = 0
+        self.done: int = 0
 
     @property
     def step(self) -> Step | None:

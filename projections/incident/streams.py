@@ -40,7 +40,7 @@ class BundleStreams(Streams):
             recorded.append(RecordedEvent(stored.position, key, stored.version, event))
             self._events[key].append(recorded[-1])
             self._states[key].append(evolve(self._states[key][-1], event, stored.key))
-        self.recorded = tuple(recorded)
+        self.recorded: tuple[RecordedEvent, ...] = tuple(recorded)
 
     def now_ms(self) -> int:
         """When the incident ended or was taken down."""

@@ -18,7 +18,7 @@ from generate_parts import Generator
 from bench_parts.filling import catch_up_ratio, rebuild_memory, rebuild_ratio, settled_bytes
 from bench_parts.measuring import Figure, Ratio, time_ratio
 from ledger import LeaseKey, LeaseLedger
-from projections import AuditLog
+from projections import AuditLog, LeaseThen
 from projections.time_travel import At
 
 __all__ = ["asking"]
@@ -151,7 +151,8 @@ def _round(question: Question, asked: list[_Asked]) -> dict[int, float]:
 
 def _whole_ledger(asked: list[_Asked], rounds: int) -> Iterator[Figure]:
     for one in asked:
-        times = []
+        times: list[float] = []
+        found: list[LeaseThen] = []
         for _ in range(rounds):
             start = time.perf_counter()
             found = one.audit.leases(at=one.busiest.middle_ms)

@@ -30,7 +30,7 @@ def on_postgres(extent: Extent) -> Iterator[Contention | Ratio]:
         for shared in (False, True):
             schema = f"bench_contention_{shared:d}"
             with psycopg.connect(url, autocommit=True) as connection:
-                connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
+                connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE".encode())
             where = with_options(url, schema=schema)
             yield contention("PostgreSQL", where, shared=shared, processes=extent.processes, seconds=extent.contended_s)
         yield _recorders(url, extent)

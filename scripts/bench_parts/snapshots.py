@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 from bench_parts.measuring import Ratio, compare, seconds_of, time_ratio
@@ -42,7 +43,7 @@ def _run(script: str, url: str, key: LeaseKey) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def _first_snapshot(url: str, key: LeaseKey, length: int) -> float:
+def _first_snapshot(url: str, key: LeaseKey, length: int, _round: int) -> float:
     seconds, version = json.loads(_run(FIRST_SNAPSHOT, url, key))
     assert version == length, f"the snapshot of {key} is of version {version}, not {length}"
     return float(seconds)
@@ -88,7 +89,7 @@ def snapshot_ratios(folder: Path, lengths: list[int], rounds: int, repeats: int)
         for length, key in keys.items():
             _record(ledger, key, length)
         first = compare(
-            {str(length): lambda _, n=length, k=key: _first_snapshot(url, k, n) for length, key in keys.items()}, rounds
+            {str(length): partial(_first_snapshot, url, key, length) for length, key in keys.items()}, rounds
         )
         shortest = lengths[0]
         for length in lengths[1:]:

@@ -19,9 +19,11 @@ class Access(Protocol):
 
     def token(self) -> str:
         """An access token good for use now."""
+        ...
 
     def token_after_refusal(self) -> str:
         """Another one, because the server refused the last."""
+        ...
 
     def close(self) -> None:
         """Let go of what is held open."""

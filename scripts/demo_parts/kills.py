@@ -33,7 +33,7 @@ class Kills:
 
 def victims(plan: Plan) -> dict[Moment, str]:
     """Who has died so far, and when in its work."""
-    paths = {moment: _claim_path(plan, moment) for moment in plan.kills}
+    paths: dict[Moment, Path] = {moment: _claim_path(plan, moment) for moment in plan.kills}
     return {moment: path.read_text() for moment, path in paths.items() if path.exists()}
 
 

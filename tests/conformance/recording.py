@@ -25,6 +25,13 @@ def _shown(expires_at: int | None) -> str:
     return "u64::MAX" if expires_at == NEVER_EXPIRES else str(expires_at)
 
 
+class ReferenceRefusal(LeaseTransitionError):
+    """A refusal in the reference runtime's words, which the recorded texts of other errors quote."""
+
+    def __str__(self) -> str:
+        return f"DSL transition rejected in {self.context}: {self.reason}"
+
+
 class DefaultingHandle(AuthLeaseHandle):
     """A handle on a ledger that has no restore of its own, and so relies on the default one.
 
@@ -41,7 +48,7 @@ class DefaultingHandle(AuthLeaseHandle):
     def _called(self, call: str, injection: str = "") -> None:
         self.calls.append(f"handle.{call}")
         if injection in self.fails:
-            raise LeaseTransitionError(f"oracle::{injection}", "guard_rejected", f"injected {injection} failure")
+            raise ReferenceRefusal(f"oracle::{injection}", "guard_rejected", f"injected {injection} failure")
 
     def acquire_lease(self, key: LeaseKey, expires_at: int) -> AuthLeaseTransition:
         self._called(f"acquire_lease({_shown(expires_at)})")

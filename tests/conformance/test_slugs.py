@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -67,7 +68,8 @@ def test_a_key_of_three_parts_is_made_or_refused_as_recorded(case: dict[str, Any
         assert str(LeaseKey(*parts)) == case["result"]["ok"]
         assert str(LeaseKey.parse(":".join(parts))) == case["result"]["ok"]
     else:
-        for attempt in (lambda: LeaseKey(*parts), lambda: LeaseKey.parse(":".join(parts))):
+        attempts: tuple[Callable[[], object], ...] = (lambda: LeaseKey(*parts), lambda: LeaseKey.parse(":".join(parts)))
+        for attempt in attempts:
             with pytest.raises(IdentityError) as refusal:
                 attempt()
             assert _wording(str(refusal.value)) == _wording(case["result"]["error"])

@@ -37,7 +37,7 @@ TOKEN_KEY = "bGVhc2UtbGVkZ2VyIHRlc3RzJyB0b2tlbiBrZXkgIzE="
 def plaintext_keyring(folder: Path) -> PlaintextKeyring:
     """A keyring of the real library that keeps its secrets in a file of this test."""
     backend = PlaintextKeyring()
-    backend.file_path = str(folder / "keyring.cfg")
+    backend.file_path = str(folder / "keyring.cfg")  # pyright: ignore[reportAttributeAccessIssue]
     return backend
 
 
@@ -216,10 +216,11 @@ def test_expecting_an_event_saves_only_over_the_tokens_it_published(store: Token
 
 
 def test_expecting_an_event_where_nothing_is_stored_is_refused(store: TokenStore) -> None:
-    for attempt in (
+    attempts: tuple[Callable[[], object], ...] = (
         lambda: store.save(KEY, marked("e2"), expect="e1"),
         lambda: store.clear(KEY, expect="e1"),
-    ):
+    )
+    for attempt in attempts:
         with pytest.raises(TokensChanged) as refused:
             attempt()
         assert (refused.value.expected, refused.value.found) == ("e1", None)

@@ -60,7 +60,9 @@ def strike_everywhere(scenario: Scenario, folder: Path, *, points: int | None = 
 
 
 def _new_world(folder: Path) -> World:
-    return World(next(name for name in _names(folder) if not name.exists() and not name.mkdir(parents=True)))
+    unused = next(name for name in _names(folder) if not name.exists())
+    unused.mkdir(parents=True)
+    return World(unused)
 
 
 def _names(folder: Path) -> Iterator[Path]:

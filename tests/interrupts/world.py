@@ -49,7 +49,7 @@ class Server:
     def refresh(self, key: LeaseKey, tokens: PersistedTokens) -> PersistedTokens:
         """The exchange."""
         assert tokens.refresh_token == self.live[key], "a dead refresh token was sent"
-        self.spent.setdefault(key, []).append(tokens.refresh_token)
+        self.spent.setdefault(key, []).append(self.live[key])
         return self._issue(key, HOUR_S)
 
 

@@ -32,7 +32,7 @@ BIG = PersistedTokens.api_key("big" * 1000)
 class SwitchedKeyring(KeyringBackend):
     """A working keyring that can be locked, made read-only, or stop halfway; others may act before it reads."""
 
-    priority = -10
+    priority = -10  # pyright: ignore[reportAssignmentType]
 
     def __init__(self, backend: KeyringBackend) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ def no_keyring_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def plaintext(tmp_path: Path) -> PlaintextKeyring:
     backend = PlaintextKeyring()
-    backend.file_path = str(tmp_path / "keyring.cfg")
+    backend.file_path = str(tmp_path / "keyring.cfg")  # pyright: ignore[reportAttributeAccessIssue]
     return backend
 
 
@@ -145,12 +145,13 @@ def test_a_locked_keyring_is_passed_over_only_by_a_key_that_is_nowhere(
     keyring.locked = True
     store.save(OTHER, NEW)
     assert (store.place_of(OTHER), store.load(OTHER)) == ("file", NEW)
-    for attempt in (
+    attempts: tuple[Callable[[], object], ...] = (
         lambda: store.load(KEY),
         lambda: store.save(KEY, NEW),
         lambda: store.clear(KEY),
         store.list,
-    ):
+    )
+    for attempt in attempts:
         with pytest.raises(KeyringUnavailable):
             attempt()
     assert in_file(root) is None
@@ -173,7 +174,12 @@ def test_another_keyring_in_this_session_is_not_asked(
 ) -> None:
     store.save(KEY, OLD)
     session = AutoTokenStore(root, backend=plaintext)
-    for attempt in (lambda: session.load(KEY), lambda: session.save(KEY, NEW), lambda: session.clear(KEY)):
+    attempts: tuple[Callable[[], object], ...] = (
+        lambda: session.load(KEY),
+        lambda: session.save(KEY, NEW),
+        lambda: session.clear(KEY),
+    )
+    for attempt in attempts:
         with pytest.raises(KeyringUnavailable, match=r"SwitchedKeyring, and this session has .*PlaintextKeyring"):
             attempt()
     assert store.load(KEY) == OLD
@@ -300,12 +306,13 @@ def test_a_damaged_record_is_an_error_until_the_key_is_cleared(
 ) -> None:
     store.save(KEY, OLD)
     (root / ".places" / "dev,openai,work.json").write_bytes(b'{"lease_key": 1')
-    for attempt in (
+    attempts: tuple[Callable[[], object], ...] = (
         lambda: store.load(KEY),
         lambda: store.save(KEY, NEW),
         lambda: store.clear(KEY, expect=OLD),
         store.list,
-    ):
+    )
+    for attempt in attempts:
         with pytest.raises(TokenSerializationError, match="does not say where"):
             attempt()
     assert in_keyring(root, keyring) == OLD

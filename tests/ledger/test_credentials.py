@@ -73,7 +73,7 @@ def answering(**fields: Any) -> Callable[[PersistedTokens], PersistedTokens]:
     """A refresh function that returns just these fields."""
 
     def refresh(_tokens: PersistedTokens) -> PersistedTokens:
-        return PersistedTokens("claude_ai_oauth", **fields)  # type: ignore[arg-type]  # its plain name is accepted
+        return PersistedTokens("claude_ai_oauth", **fields)
 
     return refresh
 

@@ -352,7 +352,8 @@ def test_a_symbolic_link_is_neither_followed_nor_overwritten(store: FileTokenSto
     outside = tmp_path / "outside.json"
     shutil.move(store.path_of(KEY), outside)
     store.path_of(KEY).symlink_to(outside)
-    for attempt in (lambda: store.load(KEY), lambda: store.save(KEY, NEW)):
+    attempts: tuple[Callable[[], object], ...] = (lambda: store.load(KEY), lambda: store.save(KEY, NEW))
+    for attempt in attempts:
         with pytest.raises(TokenPermissionDenied, match="symbolic link"):
             attempt()
     store.clear(KEY)
@@ -371,7 +372,12 @@ def test_a_pipe_in_the_place_of_a_file_is_an_error_and_no_wait(store: FileTokenS
 def test_a_folder_in_the_place_of_a_file_is_an_io_error_and_leaves_nothing_behind(store: FileTokenStore) -> None:
     store.path_of(KEY).mkdir(parents=True)
     store.root.chmod(0o700)
-    for attempt in (lambda: store.load(KEY), lambda: store.save(KEY, NEW), lambda: store.clear(KEY)):
+    attempts: tuple[Callable[[], object], ...] = (
+        lambda: store.load(KEY),
+        lambda: store.save(KEY, NEW),
+        lambda: store.clear(KEY),
+    )
+    for attempt in attempts:
         with pytest.raises(TokenStoreError):
             attempt()
     assert left_overs(store.root, ".tmp-") == []
@@ -381,7 +387,13 @@ def test_a_folder_in_the_place_of_a_file_is_an_io_error_and_leaves_nothing_behin
 def test_a_file_in_the_place_of_the_folder_is_an_io_error(tmp_path: Path) -> None:
     (tmp_path / "tokens").write_text("")
     store = FileTokenStore(tmp_path / "tokens")
-    for attempt in (lambda: store.load(KEY), lambda: store.save(KEY, NEW), lambda: store.clear(KEY), store.list):
+    attempts: tuple[Callable[[], object], ...] = (
+        lambda: store.load(KEY),
+        lambda: store.save(KEY, NEW),
+        lambda: store.clear(KEY),
+        store.list,
+    )
+    for attempt in attempts:
         with pytest.raises(TokenIOError):
             attempt()
 
@@ -518,7 +530,8 @@ def test_a_lock_that_stays_held_is_named_and_nothing_is_written(tmp_path: Path) 
     store.save(KEY, OLD)
     lock = tmp_path / ".locks" / "dev,openai,work.json.lock"
     with FileLock(lock):
-        for attempt in (lambda: store.save(KEY, NEW), lambda: store.clear(KEY)):
+        attempts: tuple[Callable[[], object], ...] = (lambda: store.save(KEY, NEW), lambda: store.clear(KEY))
+        for attempt in attempts:
             with pytest.raises(TokenStoreUnavailable, match=re.escape(str(lock))):
                 attempt()
         assert store.load(KEY) == OLD

@@ -38,7 +38,7 @@ SERVICE = "lease-ledger-test"
 class FailingKeyring(KeyringBackend):
     """Hands every call on to a working keyring, until told to fail with an error that quotes what it was given."""
 
-    priority = -10
+    priority = -10  # pyright: ignore[reportAssignmentType]
 
     def __init__(self, backend: KeyringBackend) -> None:
         super().__init__()
@@ -48,7 +48,8 @@ class FailingKeyring(KeyringBackend):
     def _answer(self, call: str, *arguments: str) -> str | None:
         if call in self.failures:
             raise self.failures[call]
-        return getattr(self.backend, call)(*arguments)
+        answer: str | None = getattr(self.backend, call)(*arguments)
+        return answer
 
     def get_password(self, service: str, username: str) -> str | None:
         return self._answer("get_password", service, username)
@@ -91,7 +92,7 @@ WindowsSized = type("WinVaultKeyring", (FailingKeyring,), {"__module__": "keyrin
 @pytest.fixture
 def plaintext(tmp_path: Path) -> PlaintextKeyring:
     backend = PlaintextKeyring()
-    backend.file_path = str(tmp_path / "keyring.cfg")
+    backend.file_path = str(tmp_path / "keyring.cfg")  # pyright: ignore[reportAttributeAccessIssue]
     return backend
 
 
@@ -201,7 +202,7 @@ def test_every_copy_of_a_secret_is_deleted(plaintext: PlaintextKeyring, tmp_path
 
 
 class EmptyChain(chainer.ChainerBackend):
-    backends = ()
+    backends = ()  # pyright: ignore[reportAssignmentType]
 
 
 @pytest.mark.parametrize("backend", [fail.Keyring(), null.Keyring(), EmptyChain()])
@@ -330,7 +331,8 @@ def test_a_lock_that_stays_held_is_named_and_nothing_is_written(plaintext: Plain
     store.save(KEY, TOKENS)
     (lock,) = tmp_path.glob("keyring-work___play-*.lock")
     with FileLock(lock):
-        for attempt in (lambda: store.save(KEY, NEWER), lambda: store.clear(KEY)):
+        attempts: tuple[Callable[[], object], ...] = (lambda: store.save(KEY, NEWER), lambda: store.clear(KEY))
+        for attempt in attempts:
             with pytest.raises(TokenStoreUnavailable) as unavailable:
                 attempt()
             assert str(lock) in str(unavailable.value)
@@ -433,11 +435,12 @@ def test_a_real_secret_service_keeps_tokens_and_when_locked_is_not_empty(tmp_pat
 
 def test_no_error_holds_a_secret(store: KeyringTokenStore) -> None:
     store.save(KEY, TOKENS)
-    for attempt in (
+    attempts: tuple[Callable[[], object], ...] = (
         lambda: store.save(KEY, NEWER, expect=None),
         lambda: store.save(KEY, NEWER, expect=PersistedTokens.api_key("another")),
         lambda: store.save(KEY, PersistedTokens("api_key", CANARY, metadata={1: 2.0, "x": float("nan")})),
-    ):
+    )
+    for attempt in attempts:
         with pytest.raises(TokenStoreError) as failure:
             attempt()
         assert CANARY not in "".join(traceback.format_exception(failure.value)) + repr(failure.value)

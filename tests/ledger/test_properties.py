@@ -191,7 +191,8 @@ class RivalIsFirst(Wrapped):
 
     def __init__(self, inner: LeaseRecorder, *rivals: Callable[[], object]) -> None:
         super().__init__(inner)
-        self.rivals, self.before_exclusive, self.exclusive = list(rivals), (lambda: None), 0
+        self.rivals, self.exclusive = list(rivals), 0
+        self.before_exclusive: Callable[[], object] = lambda: None
 
     def append(self, event: NewEvent) -> int:
         if self.rivals:

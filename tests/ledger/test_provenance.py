@@ -226,7 +226,7 @@ def test_unrecorded_tokens_are_recorded_by_the_next_use_under_the_event_their_ma
 
 def test_unmarked_tokens_with_an_expiry_are_refreshed_once_by_all(world: World, credentials: Credentials) -> None:
     old = PersistedTokens(
-        "command",  # type: ignore[arg-type]  # its plain name is accepted
+        "command",
         primary_secret=f"{CANARY}-old",
         expires_at=int(time.time()),
     )

@@ -261,7 +261,7 @@ def test_a_newer_marker_shows_the_publication_the_lease_has_not_seen() -> None:
         _lease(AuthLeasePhase.REFRESHING, 400), _marked(101, event="e1")
     )
     assert projected == AuthLeaseSnapshot(AuthLeasePhase.VALID, 500, True, 9, 101)
-    assert projected.published_by == "e1"
+    assert projected is not None and projected.published_by == "e1"
 
 
 def test_a_newer_marker_of_tokens_that_never_expire_shows_an_unbounded_lease() -> None:

@@ -7,6 +7,7 @@ import json
 import math
 import pickle
 import sys
+from types import FrameType
 from typing import Any
 
 import msgspec
@@ -356,7 +357,8 @@ def test_reading_deep_in_a_call_stack_still_ends_in_the_one_error() -> None:
             with contextlib.suppress(TokenSerializationError):
                 PersistedTokens.from_json(text)
 
-    frame, used = sys._getframe(), 0
+    frame: FrameType | None = sys._getframe()
+    used = 0
     while frame is not None:
         frame, used = frame.f_back, used + 1
     descend(sys.getrecursionlimit() - used - 60)
@@ -366,7 +368,7 @@ def test_reading_deep_in_a_call_stack_still_ends_in_the_one_error() -> None:
 
 
 def test_a_plain_name_and_a_list_are_taken_for_mode_and_scopes() -> None:
-    tokens = PersistedTokens("google_oauth", scopes=["a"])  # type: ignore[arg-type]
+    tokens = PersistedTokens("google_oauth", scopes=["a"])
     assert tokens.auth_mode is PersistedAuthMode.GOOGLE_OAUTH
     assert tokens.scopes == ("a",)
     assert tokens == PersistedTokens(PersistedAuthMode.GOOGLE_OAUTH, scopes=("a",))

@@ -4,11 +4,12 @@ The model is written out here a second time, as people read it; it shares nothin
 """
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import pytest
-from given import GUARD, HERE, HOLDER, KEY, NO_LEASE, Refusal, given, open_attempt, told
+from given import GUARD, HERE, HOLDER, KEY, NO_LEASE, Given, Refusal, given, open_attempt, told
 
 from ledger.commands import (
     Acquire,
@@ -20,8 +21,9 @@ from ledger.commands import (
     MarkReauthRequired,
     Release,
     ReleaseCredentialLifecycle,
+    Restore,
 )
-from ledger.errors import CorruptHistory
+from ledger.errors import CorruptHistory, LeaseTransitionError
 from ledger.events import (
     LeaseAcquired,
     LeaseCredentialReleased,
@@ -32,7 +34,11 @@ from ledger.events import (
     LeaseRefreshFailed,
     LeaseRefreshStarted,
     LeaseReleased,
+    LeaseRestored,
+    RestoredLease,
 )
+from ledger.phases import ALL_PHASES, BY_EVENT, TRANSITIONS, Target, Transition
+from ledger.snapshot import AuthLeasePhase
 from ledger.state import EMPTY_STATE, LeaseState, evolve, snapshot_of
 
 TABLE: Final = """
@@ -187,15 +193,105 @@ def test_an_event_that_the_table_forbids_is_corrupt_history(command: str, phase:
         evolve(state, _event_of(command, len(history) + 1), str(KEY))
 
 
+STATES: Final = {phase: given(*history).state for phase, history in HISTORIES.items()}
+RESTORABLE: Final = (None, "valid", "expiring", "refreshing", "reauth_required")
+ROWS: Final = [(transition, phase) for transition in Transition for phase in TRANSITIONS[transition]]
+MISSING_ROWS: Final = [
+    (transition, phase) for transition in Transition for phase in ALL_PHASES if phase not in TRANSITIONS[transition]
+]
+
+
+def _restores() -> Iterator[tuple[str, Command, LeaseEvent, str]]:
+    """A restore leads to the phase it names, wherever it starts: the tenth command, which has no line above."""
+    for name in RESTORABLE:
+        live, phase = name is not None, None if name is None else AuthLeasePhase(name)
+        restored = RestoredLease(1, phase, None, live)
+        yield "restore", Restore(phase, None, live, 1, None), told(LeaseRestored, snapshot=restored), name or "no lease"
+
+
+def _expectations() -> Iterator[tuple[Transition, str, Command, LeaseEvent, str]]:
+    for (command, phase), cell in CELLS.items():
+        event = _event_of(command, len(HISTORIES[phase]) + 1)
+        yield Transition(command.replace(" ", "_")), phase, COMMANDS[command], event, cell
+    for name, restore, event, cell in _restores():
+        yield from ((Transition(name), phase, restore, event, cell) for phase in HISTORIES)
+
+
+def _asked(state: LeaseState, command: Command) -> str:
+    outcome = Given(state).when(command)
+    if isinstance(outcome.result, LeaseTransitionError):
+        return "NO_LEASE" if outcome.result.kind == "no_matching_transition" else "GUARD"
+    return _folded(state, outcome.result)
+
+
+def _folded(state: LeaseState, event: LeaseEvent) -> str:
+    try:
+        return evolve(state, event).phase or "no lease"
+    except (CorruptHistory, AssertionError):
+        return "corrupt"
+
+
+def _places_gone_wrong() -> tuple[set[tuple[Transition, str]], set[tuple[Transition, str]]]:
+    """Where commands, and where events, do something else than the table above says."""
+    commands, events = set(), set()
+    for transition, phase, command, event, cell in _expectations():
+        if _asked(STATES[phase], command) != cell:
+            commands.add((transition, phase))
+        if _folded(STATES[phase], event) != ("corrupt" if cell in ("NO_LEASE", "GUARD") else cell):
+            events.add((transition, phase))
+    return commands, events
+
+
+def _plant(monkeypatch: pytest.MonkeyPatch, transition: Transition, rows: dict[AuthLeasePhase | None, Target]) -> None:
+    planted = {**TRANSITIONS, transition: rows}
+    monkeypatch.setattr("ledger.state.TRANSITIONS", planted)
+    monkeypatch.setattr("ledger.decide.TRANSITIONS", planted)
+
+
+def test_commands_and_events_go_where_the_table_says_in_all_ten_rows() -> None:
+    assert {transition for transition, *_ in _expectations()} == set(Transition)
+    assert _places_gone_wrong() == (set(), set())
+
+
+@pytest.mark.parametrize(("transition", "phase"), ROWS)
+def test_a_row_that_is_gone_is_missed_by_commands_and_by_events(
+    transition: Transition, phase: AuthLeasePhase | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = {start: target for start, target in TRANSITIONS[transition].items() if start is not phase}
+    _plant(monkeypatch, transition, others)
+    place = {(transition, phase or "no lease")}
+    assert _places_gone_wrong() == (place, place)
+
+
+@pytest.mark.parametrize(("transition", "phase"), ROWS)
+def test_a_row_that_leads_elsewhere_leads_commands_and_events_there(
+    transition: Transition, phase: AuthLeasePhase | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = {(transition, phase or "no lease")}
+    for target in {*ALL_PHASES, BY_EVENT} - {TRANSITIONS[transition][phase]}:
+        _plant(monkeypatch, transition, {**TRANSITIONS[transition], phase: target})
+        assert _places_gone_wrong() == (place, place), target
+
+
+@pytest.mark.parametrize(("transition", "phase"), MISSING_ROWS)
+def test_a_row_too_many_lets_through_what_should_be_refused(
+    transition: Transition, phase: AuthLeasePhase | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _plant(monkeypatch, transition, {**TRANSITIONS[transition], phase: AuthLeasePhase.VALID})
+    place = {(transition, phase or "no lease")}
+    assert _places_gone_wrong() == (place, place)
+
+
 def test_what_a_lease_holds_survives_until_its_next_publication() -> None:
     """Expiry, credential and publication time outlive everything but a publication, a release or a restore."""
     held = given(ACQUIRED).state
-    for events in [
+    histories: list[tuple[LeaseEvent, LeaseEvent]] = [
         (told(LeaseExpiring), told(LeaseReauthRequired)),
         (STARTED, told(LeaseRefreshFailed, permanent=False)),
         (STARTED, told(LeaseRefreshFailed, permanent=True)),
         (STARTED, told(LeaseReauthRequired)),
-    ]:
+    ]
+    for events in histories:
         state = given(ACQUIRED, *events).state
         assert (state.expires_at, state.credential_present, state.published_at, state.published_by) == (
             held.expires_at,
@@ -213,8 +309,7 @@ def test_a_refusal_says_what_was_asked_and_what_stands() -> None:
     outcome = given(ACQUIRED).when(COMMANDS["complete_refresh"])
     outcome.then(GUARD)
     assert str(outcome.result) == (
-        "DSL transition rejected in complete_refresh(dev:openai:work): "
-        "the lease is valid at version 1; this needs phase refreshing"
+        "complete_refresh(dev:openai:work) was refused: the lease is valid at version 1; this needs phase refreshing"
     )
 
 

@@ -40,7 +40,7 @@ def recorder(ledger: LeaseLedger) -> PostgresLeaseRecorder:
 def sql(recorder: PostgresLeaseRecorder, url: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
     """A session of the tables' owner, as a person with psql has it."""
     with admin(url) as connection:
-        connection.execute(f"SET search_path = {recorder.address.schema}")
+        connection.execute(f"SET search_path = {recorder.address.schema}".encode())
         yield connection
 
 
@@ -74,10 +74,10 @@ def test_the_database_itself_refuses_changes_and_gaps(
     ledger.mark_expiring(KEY)
     before = list(ledger.read_all())
     with pytest.raises(psycopg.IntegrityError):
-        sql.execute(statement)  # type: ignore[arg-type]
+        sql.execute(statement.encode())
     sql.execute("SET session_replication_role = replica")
     with pytest.raises(psycopg.IntegrityError):
-        sql.execute(statement)  # type: ignore[arg-type]
+        sql.execute(statement.encode())
     assert list(ledger.read_all()) == before
     assert ledger.verify().ok
 
@@ -100,7 +100,7 @@ def test_a_guard_that_was_taken_off_is_found(
     ledger: LeaseLedger, sql: psycopg.Connection[tuple[object, ...]], damage: str
 ) -> None:
     assert ledger.verify().ok
-    sql.execute(damage)  # type: ignore[arg-type]
+    sql.execute(damage.encode())
     findings = ledger.verify().findings
     assert findings
     assert {finding.witness for finding in findings} == {"storage"}
@@ -120,7 +120,7 @@ def test_readers_never_see_a_position_before_a_smaller_one(
 
     def dawdle() -> None:
         with admin(url) as slow:
-            slow.execute(f"SET search_path = {recorder.address.schema}")
+            slow.execute(f"SET search_path = {recorder.address.schema}".encode())
             for version in range(1, 16):
                 with slow.transaction():
                     slow.execute(INSERT, ["dev:slow", version])
@@ -182,11 +182,16 @@ def test_a_waiter_is_woken_by_a_commit_elsewhere(recorder: PostgresLeaseRecorder
     """Often enough to be by notification rather than by looking, which happens four times a second."""
     delays: list[float] = []
     committed_at = 0.0
+
+    def woken_at(token: int) -> float:
+        recorder.wait_for_change(token, 5)
+        return time.monotonic()
+
     with LeaseLedger.open(url) as elsewhere, ThreadPoolExecutor(1) as pool:
         recorder.wait_for_change(recorder.change_token(), 0.5)
         for number in range(10):
             token = recorder.change_token()
-            waiting = pool.submit(lambda token=token: (recorder.wait_for_change(token, 5), time.monotonic())[1])
+            waiting = pool.submit(woken_at, token)
             time.sleep(0.02)
             elsewhere.acquire_lease(KEY, number)
             committed_at = time.monotonic()

@@ -221,7 +221,8 @@ def test_a_server_that_stays_away_is_named_without_the_password(own_server: PgSe
         own_server.stop()
         try:
             uses: list[Callable[[], object]] = [lambda: ledger.snapshot(KEY), lambda: ledger.release_lease(KEY)]
-            for use in [*uses, lambda: LeaseLedger.open(url)]:
+            uses.append(lambda: LeaseLedger.open(url))
+            for use in uses:
                 began = time.monotonic()
                 with pytest.raises(LedgerStorageError, match=r"127\.0\.0\.1") as caught:
                     use()

@@ -100,26 +100,26 @@ def test_opening_without_leave_to_create_says_what_to_run(
 def test_a_schema_of_something_else_is_refused_and_left_alone(
     url: str, sql: psycopg.Connection[tuple[object, ...]]
 ) -> None:
-    sql.execute(f"CREATE SCHEMA {schema_of(url)}")
-    sql.execute(f"CREATE TABLE {schema_of(url)}.stored_events (mine text)")
+    sql.execute(f"CREATE SCHEMA {schema_of(url)}".encode())
+    sql.execute(f"CREATE TABLE {schema_of(url)}.stored_events (mine text)".encode())
     with pytest.raises(NotALedger, match="something else"):
         LeaseLedger.open(url)
-    assert sql.execute(f"SELECT count(*) FROM {schema_of(url)}.stored_events").fetchone() == (0,)
+    assert sql.execute(f"SELECT count(*) FROM {schema_of(url)}.stored_events".encode()).fetchone() == (0,)
 
 
 def test_tables_of_others_beside_the_ledger_are_no_hindrance(
     url: str, sql: psycopg.Connection[tuple[object, ...]]
 ) -> None:
-    sql.execute(f"CREATE SCHEMA {schema_of(url)}")
-    sql.execute(f"CREATE TABLE {schema_of(url)}.customers (name text)")
+    sql.execute(f"CREATE SCHEMA {schema_of(url)}".encode())
+    sql.execute(f"CREATE TABLE {schema_of(url)}.customers (name text)".encode())
     with LeaseLedger.open(url) as ledger:
         assert ledger.acquire_lease(KEY, 500).generation == 1
 
 
 def test_a_ledger_that_needs_a_newer_reader_is_refused(url: str, sql: psycopg.Connection[tuple[object, ...]]) -> None:
     LeaseLedger.open(url).close()
-    sql.execute(f"ALTER TABLE {schema_of(url)}.ledger_meta DISABLE TRIGGER ALL")
-    sql.execute(f"UPDATE {schema_of(url)}.ledger_meta SET lowest_reader = 2")
+    sql.execute(f"ALTER TABLE {schema_of(url)}.ledger_meta DISABLE TRIGGER ALL".encode())
+    sql.execute(f"UPDATE {schema_of(url)}.ledger_meta SET lowest_reader = 2".encode())
     with pytest.raises(NotALedger, match="upgrade lease-ledger"):
         LeaseLedger.open(url)
 
@@ -129,25 +129,25 @@ def test_a_worker_needs_no_right_to_create_and_cannot_change_what_is_recorded(
 ) -> None:
     schema, role = schema_of(url), f"worker_{schema_of(url)}"
     LeaseLedger.open(url).close()
-    sql.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'w0rker-secret'")
+    sql.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'w0rker-secret'".encode())
     worker_url = url.replace(url.split("//")[1].split("@", maxsplit=1)[0], f"{role}:w0rker-secret")
     try:
         with pytest.raises(LedgerStorageError, match="lacks a right") as caught:
             LeaseLedger.open(worker_url)
         assert "w0rker-secret" not in f"{caught.value} {caught.value.__cause__}"
-        sql.execute(f"GRANT USAGE ON SCHEMA {schema} TO {role}")
-        sql.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role}")
-        sql.execute(f"GRANT INSERT ON {schema}.stored_events TO {role}")
-        sql.execute(f"GRANT INSERT, UPDATE, DELETE ON {schema}.stored_folds TO {role}")
+        sql.execute(f"GRANT USAGE ON SCHEMA {schema} TO {role}".encode())
+        sql.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role}".encode())
+        sql.execute(f"GRANT INSERT ON {schema}.stored_events TO {role}".encode())
+        sql.execute(f"GRANT INSERT, UPDATE, DELETE ON {schema}.stored_folds TO {role}".encode())
         with LeaseLedger.open(worker_url) as worker:
             for number in range(40):
                 worker.acquire_lease(KEY, number)
             assert worker.verify().ok
         with admin(worker_url) as theirs, pytest.raises(psycopg.errors.InsufficientPrivilege):
-            theirs.execute(f"DELETE FROM {schema}.stored_events")
+            theirs.execute(f"DELETE FROM {schema}.stored_events".encode())
     finally:
-        sql.execute(f"DROP OWNED BY {role}")
-        sql.execute(f"DROP ROLE {role}")
+        sql.execute(f"DROP OWNED BY {role}".encode())
+        sql.execute(f"DROP ROLE {role}".encode())
 
 
 def test_a_wrong_password_is_said_at_once_and_never_quoted(url: str) -> None:

@@ -42,13 +42,13 @@ def test_sixteen_processes_on_one_lease_and_each_on_its_own_lose_nothing(url: st
 def test_eight_processes_exchange_once_for_each_generation(url: str) -> None:
     with LeaseLedger.open(url) as ledger, admin(url) as connection:
         schema = url.rpartition("=")[2]
-        connection.execute(f"CREATE TABLE {schema}.exchanges (spent text PRIMARY KEY, n serial)")
+        connection.execute(f"CREATE TABLE {schema}.exchanges (spent text PRIMARY KEY, n serial)".encode())
         store = PostgresTokenStore(url, key=TOKEN_KEY)
         Credentials(ledger, store).login(
             KEY, PersistedTokens("claude_ai_oauth", "a", refresh_token="first", expires_at=int(time.time()) + 3600)
         )
         run_all(refresh_often, [(url, 6)] * 8)
-        spent = connection.execute(f"SELECT spent FROM {schema}.exchanges ORDER BY n").fetchall()
+        spent = connection.execute(f"SELECT spent FROM {schema}.exchanges ORDER BY n".encode()).fetchall()
         tags = Counter(type(recorded.event).__name__ for recorded in ledger.read(KEY))
         assert ledger.snapshot(KEY).generation == len(spent) + 1
         assert tags["LeaseRefreshed"] == tags["LeaseRefreshStarted"] == len(spent) >= 5
@@ -111,7 +111,7 @@ def test_an_exchange_that_is_made_twice_would_be_noticed(url: str) -> None:
     LeaseLedger.open(url).close()
     schema = url.rpartition("=")[2]
     with admin(url) as connection:
-        connection.execute(f"CREATE TABLE {schema}.exchanges (spent text PRIMARY KEY, n serial)")
+        connection.execute(f"CREATE TABLE {schema}.exchanges (spent text PRIMARY KEY, n serial)".encode())
     tokens = PersistedTokens("claude_ai_oauth", "a", refresh_token="first")
     exchange(url, tokens)
     with pytest.raises(Exception, match="duplicate key"):

@@ -39,7 +39,7 @@ def url(tmp_path: Path) -> str:
 @pytest.fixture
 def sql(url: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
     with admin(url) as connection:
-        connection.execute(f"SET search_path = {url.rpartition('=')[2]}")
+        connection.execute(f"SET search_path = {url.rpartition('=')[2]}".encode())
         yield connection
 
 
@@ -88,7 +88,7 @@ def test_an_altered_row_is_refused_listed_and_can_be_cleared(
 ) -> None:
     store = PostgresTokenStore(url, key=new_token_key())
     store.save(KEY, TOKENS)
-    sql.execute(f"UPDATE lease_tokens SET {damage}")  # type: ignore[arg-type]
+    sql.execute(f"UPDATE lease_tokens SET {damage}".encode())
     with pytest.raises(TokenSerializationError):
         store.load(KEY)
     for expect in (None, "event", TOKENS):
@@ -99,7 +99,7 @@ def test_an_altered_row_is_refused_listed_and_can_be_cleared(
     assert store.list() == [KEY]
     store.save(KEY, TOKENS)
     assert store.load(KEY) == TOKENS
-    sql.execute(f"UPDATE lease_tokens SET {damage}")  # type: ignore[arg-type]
+    sql.execute(f"UPDATE lease_tokens SET {damage}".encode())
     store.clear(KEY)
     assert store.list() == []
 

@@ -17,8 +17,8 @@ from ledger.lease_ledger import LeaseLedger
 from ledger.snapshot import MAX_U64, AuthLeasePhase, AuthLeaseSnapshot
 from projections.audit import AuditLog
 from projections.audit_file import AuditFileError
-from projections.catch_up import PAGE
 from projections.history import HistoryEntry
+from projections.read_model import PAGE
 
 WORK = LeaseKey.parse("dev:openai:work")
 

@@ -49,8 +49,8 @@ def _swap(raw: sqlite3.Connection, one: int, other: int, columns: tuple[str, ...
     raw.execute(update, (*second, one))
 
 
-def _change(position: int) -> Callable[[sqlite3.Connection], None]:
-    return lambda raw: raw.execute(CHANGED_ACTOR, (position,)) and None
+def _change(position: int) -> Callable[[sqlite3.Connection], object]:
+    return lambda raw: raw.execute(CHANGED_ACTOR, (position,))
 
 
 def _remove(position: int, *, close_the_gap: bool) -> Callable[[sqlite3.Connection], None]:

@@ -152,7 +152,7 @@ def a_restore_of_an_unbounded_lease_long_after(scene: Scene) -> Verdict:
 class LockedKeyring(KeyringBackend):
     """A keyring whose owner went away."""
 
-    priority = -10
+    priority = -10  # pyright: ignore[reportAssignmentType]
 
     def get_password(self, service: str, username: str) -> str | None:
         raise KeyringLocked("unlock it first")

@@ -4,20 +4,21 @@ import csv
 import io
 import json
 import tracemalloc
+from typing import Any
 
 import pytest
 from projections_export.sample import CI, HOSTILE, START_MS, TRACE, WORK, Clock, every_kind_of_event, validator
 
-from ledger import LeaseKey, LeaseLedger
+from ledger import LeaseAcquired, LeaseKey, LeaseLedger
 from projections.export import FORMATS, TAGS, Selection, export_events, export_lines
 from projections.export.spreadsheet import COLUMNS
 
 
-def documents(ledger, form, selection=None):
+def documents(ledger: LeaseLedger, form: str, selection: Selection | None = None) -> list[dict[str, Any]]:
     return [json.loads(line) for line in export_lines(ledger, form, selection or Selection())]
 
 
-def rows(ledger):
+def rows(ledger: LeaseLedger) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO("".join(export_lines(ledger, "csv")), newline="")))
 
 
@@ -30,7 +31,7 @@ def rows(ledger):
         ("cloudevents-expirytime", "cloudevents-1.0.2.json"),
     ],
 )
-def test_every_kind_of_event_keeps_to_the_schema(form, schema):
+def test_every_kind_of_event_keeps_to_the_schema(form: str, schema: str) -> None:
     ledger = every_kind_of_event()
     found = documents(ledger, form)
     assert len(found) == len(list(ledger.read_all()))
@@ -39,21 +40,22 @@ def test_every_kind_of_event_keeps_to_the_schema(form, schema):
         standard.validate(document)
 
 
-def test_every_row_of_csv_keeps_to_the_schema_and_to_its_columns():
+def test_every_row_of_csv_keeps_to_the_schema_and_to_its_columns() -> None:
     standard = validator("csv-row.json")
     for row in rows(every_kind_of_event()):
         assert tuple(row) == COLUMNS
         standard.validate(row)
 
 
-def test_the_sample_holds_every_kind_of_event():
+def test_the_sample_holds_every_kind_of_event() -> None:
     assert {document["tag"] for document in documents(every_kind_of_event(), "jsonl")} == set(TAGS)
 
 
-def test_json_lines_hold_everything_an_event_carries_and_never_is_told_from_absent():
+def test_json_lines_hold_everything_an_event_carries_and_never_is_told_from_absent() -> None:
     ledger = every_kind_of_event()
     first, *_, last = documents(ledger, "jsonl", Selection(keys=(WORK,)))
     event = next(iter(ledger.read(WORK))).event
+    assert isinstance(event, LeaseAcquired)
     assert first == {
         "position": 1,
         "key": "dev:openai:work",
@@ -72,7 +74,7 @@ def test_json_lines_hold_everything_an_event_carries_and_never_is_told_from_abse
     assert last["expires_at"] == str(2**64 - 2)
 
 
-def test_integers_that_json_readers_would_round_are_texts_of_their_digits():
+def test_integers_that_json_readers_would_round_are_texts_of_their_digits() -> None:
     acquired = [line for line in documents(every_kind_of_event(), "jsonl") if line["tag"] == "lease.acquired"]
     assert acquired[-1]["expires_at"] == str(2**53 + 1)
     restored = [line for line in documents(every_kind_of_event(), "jsonl") if line["tag"] == "lease.restored"]
@@ -80,25 +82,25 @@ def test_integers_that_json_readers_would_round_are_texts_of_their_digits():
 
 
 @pytest.mark.parametrize("form", [form for form in FORMATS if form != "csv"])
-def test_no_text_can_end_a_line_early(form):
+def test_no_text_can_end_a_line_early(form: str) -> None:
     lines = list(export_lines(every_kind_of_event(), form))
     assert [len(line.splitlines()) for line in lines] == [1] * len(lines)
 
 
-def test_no_cell_of_csv_is_a_formula():
+def test_no_cell_of_csv_is_a_formula() -> None:
     found = rows(every_kind_of_event(actor="=cmd|' /C calc'!A0"))
     assert not [cell for row in found for cell in row.values() if cell.startswith(tuple("=+-@\t\r\n|%"))]
     assert found[0]["cause"] == f"'{HOSTILE}"
     assert {row["reason"] for row in found} == {"", "'@SUM(A1)"}
 
 
-def test_csv_tells_never_from_a_time_and_from_nothing():
+def test_csv_tells_never_from_a_time_and_from_nothing() -> None:
     found = {row["version"]: row for row in rows(every_kind_of_event()) if row["key"] == str(WORK)}
     assert [found[version]["expires_at"] for version in ("1", "2", "4")] == ["never", "", str(2**64 - 2)]
     assert found["4"]["expires_utc"] == ""
 
 
-def test_ocsf_classes_are_those_of_the_standard():
+def test_ocsf_classes_are_those_of_the_standard() -> None:
     kinds = {
         (document["metadata"]["event_code"], document["type_uid"], document["activity_name"], document["status_id"])
         for document in documents(every_kind_of_event(), "ocsf")
@@ -116,7 +118,7 @@ def test_ocsf_classes_are_those_of_the_standard():
     }
 
 
-def test_ocsf_carries_the_error_the_sequence_the_correlation_and_the_generation():
+def test_ocsf_carries_the_error_the_sequence_the_correlation_and_the_generation() -> None:
     ledger = every_kind_of_event()
     found = documents(ledger, "ocsf")
     assert [document["metadata"]["sequence"] for document in found] == list(range(1, len(found) + 1))
@@ -128,7 +130,7 @@ def test_ocsf_carries_the_error_the_sequence_the_correlation_and_the_generation(
     assert [document["severity"] for document in failed] == ["Low", "Low", "Medium"]
 
 
-def test_a_clock_beyond_a_64_bit_long_is_told_exactly_beside_the_time():
+def test_a_clock_beyond_a_64_bit_long_is_told_exactly_beside_the_time() -> None:
     ledger = LeaseLedger.open("memory://", clock=lambda: 2**64 - 1)
     ledger.acquire_lease(WORK, 0)
     (document,) = documents(ledger, "ocsf")
@@ -139,7 +141,7 @@ def test_a_clock_beyond_a_64_bit_long_is_told_exactly_beside_the_time():
     assert cloud["data"]["at"] == str(2**64 - 1)
 
 
-def test_cloud_events_name_what_led_to_them():
+def test_cloud_events_name_what_led_to_them() -> None:
     ledger = every_kind_of_event()
     found = documents(ledger, "cloudevents")
     ids = {(document["subject"], document["data"]["version"]): document["id"] for document in found}
@@ -157,31 +159,31 @@ def test_cloud_events_name_what_led_to_them():
     }
 
 
-def test_cloud_events_have_a_trace_only_where_one_is_known():
+def test_cloud_events_have_a_trace_only_where_one_is_known() -> None:
     found = documents(every_kind_of_event(), "cloudevents")
     assert [document["traceparent"] for document in found if "traceparent" in document] == [TRACE]
     assert [document["correlationid"] for document in found if "correlationid" in document] == [TRACE, "job-1"]
 
 
-def test_a_refresh_recorded_after_a_crash_happened_before_it_was_recorded():
+def test_a_refresh_recorded_after_a_crash_happened_before_it_was_recorded() -> None:
     found = documents(every_kind_of_event(), "cloudevents", Selection(tags=("lease.refreshed",)))[0]
     assert found["time"] == "2026-09-21T14:13:20.000Z"
     assert found["time"] < found["recordedtime"]
 
 
-def test_cloud_events_tell_an_expiry_only_when_asked_to():
+def test_cloud_events_tell_an_expiry_only_when_asked_to() -> None:
     ledger = every_kind_of_event()
     assert not [document for document in documents(ledger, "cloudevents") if "expirytime" in document]
     found = [document.get("expirytime") for document in documents(ledger, "cloudevents-expirytime")]
     assert [expiry for expiry in found if expiry] == ["2030-03-17T17:46:40.000Z"]
 
 
-def test_sequences_sort_as_texts_as_they_do_as_numbers():
+def test_sequences_sort_as_texts_as_they_do_as_numbers() -> None:
     found = [document["sequence"] for document in documents(every_kind_of_event(), "cloudevents")]
     assert found == sorted(found)
 
 
-def test_events_are_chosen_by_lease_kind_and_time():
+def test_events_are_chosen_by_lease_kind_and_time() -> None:
     ledger = every_kind_of_event()
     everything = documents(ledger, "jsonl")
     assert documents(ledger, "jsonl", Selection(keys=(WORK, CI))) == everything
@@ -193,7 +195,7 @@ def test_events_are_chosen_by_lease_kind_and_time():
     assert documents(ledger, "jsonl", Selection(since_ms=since, until_ms=until)) == everything[3:7]
 
 
-def test_many_leases_are_read_as_one_log():
+def test_many_leases_are_read_as_one_log() -> None:
     ledger = LeaseLedger.open("memory://", clock=Clock())
     keys = [LeaseKey("dev", f"b{number}") for number in range(80)]
     for key in keys * 2:
@@ -203,7 +205,7 @@ def test_many_leases_are_read_as_one_log():
         assert [line["position"] for line in found] == [*range(1, count + 1), *range(81, 81 + count)]
 
 
-def test_an_event_dated_back_stays_in_its_place_in_time():
+def test_an_event_dated_back_stays_in_its_place_in_time() -> None:
     clock = Clock()
     ledger = LeaseLedger.open("memory://", clock=clock)
     ledger.acquire_lease(WORK, 0)
@@ -213,7 +215,7 @@ def test_an_event_dated_back_stays_in_its_place_in_time():
     assert len(documents(ledger, "jsonl", Selection(since_ms=START_MS))) == 2
 
 
-def test_an_unknown_format_or_kind_is_refused_with_those_there_are():
+def test_an_unknown_format_or_kind_is_refused_with_those_there_are() -> None:
     ledger = every_kind_of_event()
     with pytest.raises(ValueError, match=r"jsonl, csv, ocsf, cloudevents"):
         export_events(ledger, io.StringIO(), "xml")
@@ -221,20 +223,21 @@ def test_an_unknown_format_or_kind_is_refused_with_those_there_are():
         Selection(tags=("lease.gone",))
 
 
-def test_an_export_is_written_as_it_is_read_and_counted():
+def test_an_export_is_written_as_it_is_read_and_counted() -> None:
     ledger = every_kind_of_event()
-    out, seen = io.StringIO(), []
+    out = io.StringIO()
+    seen: list[int] = []
     assert export_events(ledger, out, "jsonl", progress=seen.append) == 17
     assert (out.getvalue().count("\n"), seen) == (17, [17])
 
 
-def test_an_export_of_much_takes_little_memory():
+def test_an_export_of_much_takes_little_memory() -> None:
     ledger = LeaseLedger.open("memory://", clock=Clock())
     for _ in range(3000):
         ledger.acquire_lease(WORK, 0)
 
     class Nowhere(io.StringIO):
-        def write(self, text):
+        def write(self, text: str) -> int:
             return len(text)
 
     tracemalloc.start()

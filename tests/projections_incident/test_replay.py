@@ -1,7 +1,7 @@
 """Stepping through an incident, and replaying it as it was not."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -93,7 +93,12 @@ def test_a_replay_jumps_to_a_number_a_position_and_an_event(incident: Incident, 
     for step in (replay.go_to(3), replay.go_to_position(3), replay.go_to_event(attempt.id[:12])):
         assert step is not None and step.recorded.event.id == attempt.id
     assert replay.go_to(0) is None
-    for nowhere in (lambda: replay.go_to(7), lambda: replay.go_to_position(99), lambda: replay.go_to_event("zz")):
+    nowheres: tuple[Callable[[], object], ...] = (
+        lambda: replay.go_to(7),
+        lambda: replay.go_to_position(99),
+        lambda: replay.go_to_event("zz"),
+    )
+    for nowhere in nowheres:
         with pytest.raises(NoSuchStep):
             nowhere()
 

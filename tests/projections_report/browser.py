@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Dialog, FloatRect, Page, sync_playwright
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = (
@@ -52,14 +52,18 @@ class ReportPage:
         self.requests: list[str] = []
         page.on("console", lambda message: self.complaints.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("dialog", lambda dialog: (self.complaints.append(f"dialog {dialog.message}"), dialog.dismiss()))
+        page.on("dialog", self._dismiss)
         page.on("request", lambda request: self.requests.append(request.url))
         page.goto(path.as_uri())
         page.wait_for_selector("html[data-ready=yes]")
 
+    def _dismiss(self, dialog: Dialog) -> None:
+        self.complaints.append(f"dialog {dialog.message}")
+        dialog.dismiss()
+
     def snapshots(self) -> list[dict[str, str]]:
         """What the details show while the slider goes through every event in sight, its index included."""
-        return self.page.evaluate("""() => {
+        found: list[dict[str, str]] = self.page.evaluate("""() => {
             const slider = document.getElementById("slider"), found = [];
             for (let place = 0; place <= Number(slider.max); place += 1) {
                 slider.value = place;
@@ -71,6 +75,7 @@ class ReportPage:
             }
             return found;
         }""")
+        return found
 
     def chosen(self) -> int:
         """The chosen event, counted from 0 in the report."""
@@ -82,9 +87,17 @@ class ReportPage:
             "#slider", "(slider, place) => { slider.value = place; slider.dispatchEvent(new Event('input')); }", place
         )
 
-    def position(self, index: int) -> dict[str, float] | None:
-        """Where an event is drawn."""
-        return self.page.evaluate("index => window.leaseReport.positionOf(index)", index)
+    def position(self, index: int) -> dict[str, float]:
+        """Where an event is drawn; it is."""
+        where: dict[str, float] | None = self.page.evaluate("index => window.leaseReport.positionOf(index)", index)
+        assert where is not None
+        return where
+
+    def box(self, selector: str) -> FloatRect:
+        """Where an element is."""
+        box = self.page.locator(selector).bounding_box()
+        assert box is not None
+        return box
 
     def shown(self) -> str:
         """How many events are in sight, in the page's words."""
@@ -92,4 +105,5 @@ class ReportPage:
 
     def picture(self) -> str:
         """What the timeline looks like, to compare."""
-        return self.page.evaluate("() => document.getElementById('canvas').toDataURL()")
+        drawn: str = self.page.evaluate("() => document.getElementById('canvas').toDataURL()")
+        return drawn

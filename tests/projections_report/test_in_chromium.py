@@ -2,32 +2,38 @@
 
 import re
 import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
 
 import pytest
+from playwright.sync_api import Browser, BrowserContext
 from projections_export.sample import HOSTILE, every_kind_of_event
 from projections_report.browser import ReportPage, needs_chromium, running_chromium
 from projections_report.incident import AGENTS, WORK, incident, large
 
-from ledger import LeaseLedger
+from ledger import LeaseLedger, RecordedEvent
 from projections.explain import explain
 from projections.report import write_report
 from projections.time_travel.streams import LedgerStreams
 
 pytestmark = needs_chromium
+OpenReport = Callable[..., ReportPage]
 
 
 @pytest.fixture(scope="module")
-def chromium():
+def chromium() -> Iterator[Browser]:
     with running_chromium() as browser:
         yield browser
 
 
 @pytest.fixture
-def open_report(chromium, tmp_path):
+def open_report(chromium: Browser, tmp_path: Path) -> Iterator[OpenReport]:
     """Opens a report on a ledger; at the end nothing may have been complained of or asked for."""
-    opened, contexts = [], []
+    opened: list[ReportPage] = []
+    contexts: list[BrowserContext] = []
 
-    def opening(ledger, **context):
+    def opening(ledger: LeaseLedger, **context: Any) -> ReportPage:
         path = write_report(ledger, tmp_path / "report.html")
         contexts.append(chromium.new_context(**{"viewport": {"width": 1280, "height": 800}, **context}))
         opened.append(ReportPage(contexts[-1].new_page(), path))
@@ -41,7 +47,7 @@ def open_report(chromium, tmp_path):
         context.close()
 
 
-def expected_snapshot(ledger, recorded):
+def expected_snapshot(ledger: LeaseLedger, recorded: RecordedEvent) -> dict[str, str]:
     state = ledger.state(recorded.key, recorded.version)
     expiry = "" if not state.credential_present else "never" if state.expires_at is None else str(state.expires_at)
     return {
@@ -54,7 +60,9 @@ def expected_snapshot(ledger, recorded):
 
 
 @pytest.mark.parametrize("make", [incident, every_kind_of_event, lambda: large(150, 9)])
-def test_the_slider_shows_the_ledgers_own_snapshot_at_every_event(open_report, make):
+def test_the_slider_shows_the_ledgers_own_snapshot_at_every_event(
+    open_report: OpenReport, make: Callable[[], LeaseLedger]
+) -> None:
     ledger = make()
     found = open_report(ledger).snapshots()
     assert found == [
@@ -62,7 +70,7 @@ def test_the_slider_shows_the_ledgers_own_snapshot_at_every_event(open_report, m
     ]
 
 
-def test_the_verdict_is_on_top_and_leads_to_its_proof(open_report):
+def test_the_verdict_is_on_top_and_leads_to_its_proof(open_report: OpenReport) -> None:
     ledger = incident()
     report = open_report(ledger)
     first = report.page.locator("#verdicts li").first
@@ -74,11 +82,11 @@ def test_the_verdict_is_on_top_and_leads_to_its_proof(open_report):
     assert report.chosen() == verdict.proof[-1].position - 1
 
 
-def test_a_click_on_a_mark_shows_that_event(open_report):
+def test_a_click_on_a_mark_shows_that_event(open_report: OpenReport) -> None:
     report = open_report(incident())
     for index in range(len(list(incident().read_all()))):
         where = report.position(index)
-        for _ in range(where["together"]):
+        for _ in range(int(where["together"])):
             report.page.mouse.click(where["x"], where["y"])
             if report.chosen() == index:
                 break
@@ -86,18 +94,18 @@ def test_a_click_on_a_mark_shows_that_event(open_report):
         assert report.page.locator("#rows .picked").count() == 1
 
 
-def test_hovering_tells_what_a_mark_is(open_report):
+def test_hovering_tells_what_a_mark_is(open_report: OpenReport) -> None:
     report = open_report(incident())
     where = report.position(0)
     report.page.mouse.move(where["x"], where["y"])
     assert "logged in: generation 1" in report.page.inner_text("#tip")
-    report.page.mouse.move(report.page.locator("#canvas").bounding_box()["x"] + 40, where["y"])
+    report.page.mouse.move(report.box("#canvas")["x"] + 40, where["y"])
     assert report.page.inner_text("#tip") == str(WORK)
     report.page.mouse.move(5, 5)
     assert not report.page.locator("#tip").is_visible()
 
 
-def test_filters_and_search_leave_what_matches(open_report):
+def test_filters_and_search_leave_what_matches(open_report: OpenReport) -> None:
     ledger = incident()
     events = list(ledger.read_all())
     report = open_report(ledger)
@@ -120,7 +128,7 @@ def test_filters_and_search_leave_what_matches(open_report):
     assert page.inner_text("#details") == "No event matches."
 
 
-def test_arrow_keys_step_through_the_events_wherever_the_focus_is(open_report):
+def test_arrow_keys_step_through_the_events_wherever_the_focus_is(open_report: OpenReport) -> None:
     report = open_report(incident())
     page = report.page
     page.keyboard.press("Home")
@@ -131,7 +139,7 @@ def test_arrow_keys_step_through_the_events_wherever_the_focus_is(open_report):
     assert report.chosen() == 2
     page.keyboard.press("ArrowLeft")
     assert report.chosen() == 1
-    assert page.text_content("#said").endswith("prod:anthropic:ci, logged in: generation 1; then valid")
+    assert (page.text_content("#said") or "").endswith("prod:anthropic:ci, logged in: generation 1; then valid")
     page.focus("#rows")
     page.keyboard.press("ArrowDown")
     assert report.chosen() == 2
@@ -139,12 +147,12 @@ def test_arrow_keys_step_through_the_events_wherever_the_focus_is(open_report):
     page.focus("#slider")
     page.keyboard.press("ArrowRight")
     assert report.chosen() == 3
-    assert "dev:openai:work" in page.get_attribute("#slider", "aria-valuetext")
+    assert "dev:openai:work" in (page.get_attribute("#slider", "aria-valuetext") or "")
     page.keyboard.press("End")
     assert report.chosen() == len(list(incident().read_all())) - 1
 
 
-def test_up_and_down_change_the_lane(open_report):
+def test_up_and_down_change_the_lane(open_report: OpenReport) -> None:
     report = open_report(incident())
     report.slide(0)
     report.page.focus("#canvas")
@@ -160,7 +168,7 @@ def test_up_and_down_change_the_lane(open_report):
     ]
 
 
-def test_the_tab_key_reaches_everything_in_order_and_the_focus_is_seen(open_report):
+def test_the_tab_key_reaches_everything_in_order_and_the_focus_is_seen(open_report: OpenReport) -> None:
     page = open_report(incident()).page
     found = []
     while "rows" not in found:
@@ -173,19 +181,19 @@ def test_the_tab_key_reaches_everything_in_order_and_the_focus_is_seen(open_repo
     assert [name for name in found if name in order] == order
 
 
-def test_slash_goes_to_the_search(open_report):
+def test_slash_goes_to_the_search(open_report: OpenReport) -> None:
     page = open_report(incident()).page
     page.keyboard.press("/")
     page.keyboard.type("504")
     assert page.input_value("#search") == "504"
 
 
-def test_the_time_axis_zooms_and_pans(open_report):
+def test_the_time_axis_zooms_and_pans(open_report: OpenReport) -> None:
     report = open_report(incident())
     page = report.page
     report.slide(7)
 
-    def apart():
+    def apart() -> float:
         return report.position(9)["x"] - report.position(4)["x"]
 
     whole = apart()
@@ -199,7 +207,7 @@ def test_the_time_axis_zooms_and_pans(open_report):
     report.slide(1)
     for _ in range(8):
         page.keyboard.press("+")
-    assert report.position(1) is not None
+    assert report.position(1)
     report.slide(7)
     page.click("#zoom-fit")
     where = report.position(7)
@@ -209,7 +217,7 @@ def test_the_time_axis_zooms_and_pans(open_report):
     page.keyboard.up("Control")
     assert report.position(7)["x"] == pytest.approx(where["x"], abs=4)
     assert apart() > 1.5 * whole
-    box = page.locator("#canvas").bounding_box()
+    box = report.box("#canvas")
     below = box["y"] + box["height"] - 8
     page.mouse.move(where["x"], below)
     page.mouse.down()
@@ -218,7 +226,7 @@ def test_the_time_axis_zooms_and_pans(open_report):
     assert report.position(7)["x"] == pytest.approx(where["x"] - 60, abs=8)
 
 
-def test_lanes_are_of_leases_or_of_actors(open_report):
+def test_lanes_are_of_leases_or_of_actors(open_report: OpenReport) -> None:
     report = open_report(incident())
     by_lease = [report.position(index)["y"] for index in (0, 1, 2)]
     report.page.get_by_label("By actor").check()
@@ -228,7 +236,7 @@ def test_lanes_are_of_leases_or_of_actors(open_report):
     assert by_actor[1] < by_actor[2] < by_actor[0]
 
 
-def test_the_page_follows_the_preferred_theme_and_the_button(open_report):
+def test_the_page_follows_the_preferred_theme_and_the_button(open_report: OpenReport) -> None:
     ledger = incident()
     dark, light = open_report(ledger, color_scheme="dark"), open_report(ledger, color_scheme="light")
     colour = "getComputedStyle(document.body).backgroundColor"
@@ -238,12 +246,13 @@ def test_the_page_follows_the_preferred_theme_and_the_button(open_report):
     light.page.click("#theme")
     assert light.page.evaluate(colour) == first
     light.page.wait_for_function("was => document.getElementById('canvas').toDataURL() !== was", arg=before)
-    for scheme, expected in (("dark", first), ("light", second)):
+    schemes: tuple[tuple[Literal["dark", "light"], str], ...] = (("dark", first), ("light", second))
+    for scheme, expected in schemes:
         light.page.emulate_media(color_scheme=scheme)
         light.page.wait_for_function(f"expected => {colour} === expected", arg=expected)
 
 
-def test_text_that_means_harm_is_shown_as_text(open_report):
+def test_text_that_means_harm_is_shown_as_text(open_report: OpenReport) -> None:
     report = open_report(every_kind_of_event(actor=f"</script>{HOSTILE}"))
     report.slide(0)
     assert "<img src=x onerror=alert(1)>" in report.page.inner_text("#details")
@@ -251,7 +260,7 @@ def test_text_that_means_harm_is_shown_as_text(open_report):
     assert report.page.locator("script").count() == 2
 
 
-def test_the_policy_lets_nothing_out_and_nothing_else_run(chromium, tmp_path):
+def test_the_policy_lets_nothing_out_and_nothing_else_run(chromium: Browser, tmp_path: Path) -> None:
     path = write_report(incident(), tmp_path / "report.html")
     context = chromium.new_context()
     report = ReportPage(context.new_page(), path)
@@ -264,7 +273,7 @@ def test_the_policy_lets_nothing_out_and_nothing_else_run(chromium, tmp_path):
     context.close()
 
 
-def test_printing_shows_every_event_on_white(open_report):
+def test_printing_shows_every_event_on_white(open_report: OpenReport) -> None:
     ledger = large(200, 5)
     report = open_report(ledger, color_scheme="dark")
     page = report.page
@@ -281,19 +290,19 @@ def test_printing_shows_every_event_on_white(open_report):
 
 
 @pytest.mark.parametrize("width", [1280, 700, 400])
-def test_nothing_hangs_over_the_side(open_report, width):
+def test_nothing_hangs_over_the_side(open_report: OpenReport, width: int) -> None:
     page = open_report(incident(), viewport={"width": width, "height": 800}).page
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_a_report_on_nothing_says_so(open_report):
+def test_a_report_on_nothing_says_so(open_report: OpenReport) -> None:
     report = open_report(LeaseLedger.open("memory://"))
     assert report.page.inner_text("#extent") == "No events"
     for key in ("ArrowRight", "ArrowUp", "+", "0"):
         report.page.keyboard.press(key)
 
 
-def test_the_page_stays_quick_at_5_000_events(open_report):
+def test_the_page_stays_quick_at_5_000_events(open_report: OpenReport) -> None:
     ledger = large(5000, 40)
     began = time.monotonic()
     report = open_report(ledger)

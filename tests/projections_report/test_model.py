@@ -4,7 +4,10 @@ import base64
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from html import unescape
+from pathlib import Path
+from typing import Any
 
 import pytest
 from projections_export.sample import CI as SAMPLE
@@ -20,17 +23,25 @@ from projections.report import LeaseVerdict, TooManyEvents, report_html, write_r
 from projections.time_travel.streams import LedgerStreams
 
 
-def model_of(page):
+def found(pattern: str, page: str) -> str:
+    """What the pattern's group finds in a page; the page has it."""
+    match = re.search(pattern, page, re.DOTALL)
+    assert match is not None
+    return match[1]
+
+
+def model_of(page: str) -> dict[str, Any]:
     """The model that a page embeds."""
-    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
+    embedded: dict[str, Any] = json.loads(found(r'<script type="application/json" id="data">(.*?)</script>', page))
+    return embedded
 
 
-def report(ledger, *arguments, **options):
+def report(ledger: LeaseLedger, *arguments: Any, **options: Any) -> dict[str, Any]:
     return model_of(report_html(ledger, *arguments, **options))
 
 
 @pytest.mark.parametrize("make", [incident, every_kind_of_event, lambda: large(300, 9)])
-def test_the_state_after_every_event_is_the_ledgers(make):
+def test_the_state_after_every_event_is_the_ledgers(make: Callable[[], LeaseLedger]) -> None:
     ledger = make()
     model = report(ledger)
     events = model["events"]
@@ -46,7 +57,7 @@ def test_the_state_after_every_event_is_the_ledgers(make):
             assert (None if shown is None else int(shown)) == value
 
 
-def test_the_verdicts_are_those_of_explain_with_the_events_that_prove_them():
+def test_the_verdicts_are_those_of_explain_with_the_events_that_prove_them() -> None:
     ledger = incident()
     model = report(ledger)
     for verdict in model["verdicts"]:
@@ -59,7 +70,7 @@ def test_the_verdicts_are_those_of_explain_with_the_events_that_prove_them():
         ]
 
 
-def test_verdicts_can_come_from_elsewhere():
+def test_verdicts_can_come_from_elsewhere() -> None:
     model = report(incident(), verdicts=lambda key, at_ms: LeaseVerdict("mine", f"{key} at {at_ms}"))
     assert model["verdicts"][0] == {
         "key": 0,
@@ -70,13 +81,13 @@ def test_verdicts_can_come_from_elsewhere():
     }
 
 
-def test_attempts_tell_how_long_they_took_and_how_they_ended():
+def test_attempts_tell_how_long_they_took_and_how_they_ended() -> None:
     model = report(incident())
-    found = [(attempt["outcome"], attempt["duration_ms"]) for attempt in model["attempts"]]
-    assert found == [("refreshed", 140_000), ("failed", 240_000), ("refreshed", 150_000), ("refused", 200_000)]
+    ended = [(attempt["outcome"], attempt["duration_ms"]) for attempt in model["attempts"]]
+    assert ended == [("refreshed", 140_000), ("failed", 240_000), ("refreshed", 150_000), ("refused", 200_000)]
 
 
-def test_every_end_of_an_attempt_has_its_name():
+def test_every_end_of_an_attempt_has_its_name() -> None:
     ledger = every_kind_of_event()
     outcomes = [attempt["outcome"] for attempt in report(ledger)["attempts"]]
     assert outcomes == ["recovered", "failed", "refused"]
@@ -85,13 +96,13 @@ def test_every_end_of_an_attempt_has_its_name():
     planner.acquire_lease(WORK, 0)
     planner.begin_refresh(WORK)
     coder.acquire_lease(WORK, 0)
-    planner.begin_refresh(WORK)
-    coder.refresh_failed(WORK, False, attempt=planner.state(WORK).attempt.id, abandoned=True)
+    attempt = planner.begin_refresh(WORK)
+    coder.refresh_failed(WORK, False, attempt=attempt, abandoned=True)
     planner.begin_refresh(WORK)
     assert [attempt["outcome"] for attempt in report(planner)["attempts"]] == ["overtaken", "abandoned", "open"]
 
 
-def test_an_attempt_whose_end_is_filtered_away_is_not_called_open():
+def test_an_attempt_whose_end_is_filtered_away_is_not_called_open() -> None:
     model = report(incident(), Selection(tags=("lease.refresh_started",)))
     assert {(attempt["outcome"], attempt["end"]) for attempt in model["attempts"]} == {
         ("refreshed", None),
@@ -100,7 +111,7 @@ def test_an_attempt_whose_end_is_filtered_away_is_not_called_open():
     }
 
 
-def test_a_report_on_a_time_judges_as_of_its_end_and_folds_from_the_beginning():
+def test_a_report_on_a_time_judges_as_of_its_end_and_folds_from_the_beginning() -> None:
     ledger = incident()
     moments = [recorded.event.at for recorded in ledger.read_all()]
     model = report(ledger, Selection(keys=(WORK,), since_ms=moments[3], until_ms=moments[5]))
@@ -108,7 +119,7 @@ def test_a_report_on_a_time_judges_as_of_its_end_and_folds_from_the_beginning():
     assert [verdict["phase"] for verdict in model["verdicts"]] == ["valid"]
 
 
-def test_a_clock_that_went_back_is_told():
+def test_a_clock_that_went_back_is_told() -> None:
     clock = Clock()
     ledger = agents(clock)[0]
     ledger.acquire_lease(CI, 0)
@@ -117,7 +128,7 @@ def test_a_clock_that_went_back_is_told():
     assert report(ledger)["events"]["behind"] == [0, 60_000]
 
 
-def test_an_expiry_that_an_import_does_not_know_is_not_shown_as_never(tmp_path):
+def test_an_expiry_that_an_import_does_not_know_is_not_shown_as_never(tmp_path: Path) -> None:
     (tmp_path / "trail.jsonl").write_text("\n".join(WHOLE_LIFE))
     import_trail(tmp_path / "trail.jsonl", tmp_path / "imported.db")
     with LeaseLedger.open(f"sqlite:///{tmp_path / 'imported.db'}") as ledger:
@@ -125,12 +136,12 @@ def test_an_expiry_that_an_import_does_not_know_is_not_shown_as_never(tmp_path):
         assert "not known here" in report(ledger)["verdicts"][0]["text"]
 
 
-def test_more_events_than_a_page_can_show_are_refused_with_what_to_do():
+def test_more_events_than_a_page_can_show_are_refused_with_what_to_do() -> None:
     with pytest.raises(TooManyEvents, match="choose leases or a time range"):
         report_html(incident(), limit=5)
 
 
-def test_no_text_can_leave_the_data_or_the_markup():
+def test_no_text_can_leave_the_data_or_the_markup() -> None:
     ledger = every_kind_of_event(actor=f"</script>{HOSTILE}")
     page = report_html(ledger, title=f"<b>{HOSTILE}</b>")
     assert page.count("</script>") == 2
@@ -141,12 +152,12 @@ def test_no_text_can_leave_the_data_or_the_markup():
     assert HOSTILE in model_of(page)["events"]["more"][0]["cause"]
 
 
-def test_the_policy_names_the_one_script_and_the_one_style_and_allows_nothing_else():
+def test_the_policy_names_the_one_script_and_the_one_style_and_allows_nothing_else() -> None:
     page = report_html(incident())
-    policy = unescape(re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)[1])
+    policy = unescape(found(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page))
     bodies = (
-        re.search(r"<style>(.*?)</style>", page, re.DOTALL)[1],
-        re.search(r"<script>(.*?)</script>", page, re.DOTALL)[1],
+        found(r"<style>(.*?)</style>", page),
+        found(r"<script>(.*?)</script>", page),
     )
     style, script = (base64.b64encode(hashlib.sha256(body.encode()).digest()).decode() for body in bodies)
     assert policy == (
@@ -156,7 +167,7 @@ def test_the_policy_names_the_one_script_and_the_one_style_and_allows_nothing_el
     assert not re.findall(r"https?://", page)
 
 
-def test_a_report_is_written_whole_or_not_at_all(tmp_path):
+def test_a_report_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     ledger, path = incident(), tmp_path / "report.html"
     assert write_report(ledger, path, Selection(keys=(SAMPLE,))) == path
     assert model_of(path.read_text())["events"]["id"] == []
@@ -167,5 +178,5 @@ def test_a_report_is_written_whole_or_not_at_all(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
 
 
-def test_a_report_of_5_000_events_is_small():
+def test_a_report_of_5_000_events_is_small() -> None:
     assert len(report_html(large(5000, 40))) < 2_000_000

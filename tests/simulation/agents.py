@@ -11,8 +11,9 @@ from ledger.fingerprint import Fingerprinter
 from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
 from ledger.login import login, logout
+from ledger.look import FreshRequest
 from ledger.recorders.memory import MemoryLeaseRecorder
-from ledger.refresh import FreshRequest, fresh_tokens
+from ledger.refresh import fresh_tokens
 from ledger.stores.base import TokenStore
 from ledger.tokens import PersistedTokens
 

@@ -14,6 +14,7 @@ from ledger.handle import RefreshAttempt
 from ledger.recovery import marked_for
 from ledger.state import LeaseState
 from ledger.tokens import PersistedTokens
+from ledger.watch import AttemptWatch
 
 Break = Callable[[pytest.MonkeyPatch], None]
 
@@ -72,7 +73,7 @@ def without_a_last_check(patch: pytest.MonkeyPatch) -> None:
 
 def with_impatience(patch: pytest.MonkeyPatch) -> None:
     """Whoever waits takes over at once."""
-    patch.setattr(refresh.AttemptWatch, "is_over", lambda self, now_s, is_gone: True)
+    patch.setattr(AttemptWatch, "is_over", lambda self, now_s, is_gone: True)
 
 
 def with_endless_patience(patch: pytest.MonkeyPatch) -> None:
@@ -81,7 +82,7 @@ def with_endless_patience(patch: pytest.MonkeyPatch) -> None:
     def never(self: Any, now_s: float, is_gone: Callable[[Holder], bool]) -> bool:
         return False
 
-    patch.setattr(refresh.AttemptWatch, "is_over", never)
+    patch.setattr(AttemptWatch, "is_over", never)
     patch.setattr(refresh, "PATIENCE_IN_DEADLINES", 10**9)
 
 

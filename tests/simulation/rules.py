@@ -451,6 +451,6 @@ class Rules:
         age = age_of(call.tokens)
         if age not in self.marked.values():
             self.excuse(age[0], f"{call.name} {how}")
-        elif isinstance(self.lease(call.key).now.age, tuple) and how.startswith("raised"):
+        elif (standing := self.lease(call.key).now.age) is not None and how.startswith("raised"):
             # Its bytes are in place of those of the login before it, which stands again.
-            self.excuse(self.lease(call.key).now.age[0], f"{call.name} {how}, but had saved its tokens")
+            self.excuse(standing[0], f"{call.name} {how}, but had saved its tokens")

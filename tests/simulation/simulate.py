@@ -113,16 +113,18 @@ def _recover(run: Run) -> None:
 
 def _use(run: Run, process: Process, key: LeaseKey, *, rejects: bool = False) -> Task:
     """One call of fresh, to its end, tried again when the server wants to be left alone for a while."""
-    for _ in range(4):
+    tries = 0
+    while True:
         task = run.fresh(process, key, lambda: None, window_s=0.5, leeway_s=0.0, rejects=rejects)
         run.run_until(float("inf"))
         run.check()
         assert task.is_done
-        failure = task.failure
+        failure, tries = task.failure, tries + 1
         if not isinstance(failure, RefreshError) or failure.permanent:
             return task
         run.now_s += 2.0 + (failure.retry_after or 0.0)
-    return task
+        if tries == 4:
+            return task
 
 
 def _prove(run: Run, process: Process, key: LeaseKey) -> None:

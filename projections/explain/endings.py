@@ -91,15 +91,15 @@ def judge_restored(case: Case, last: RecordedEvent, event: LeaseRestored) -> Jud
         case LeaseReleased() | LeaseCredentialReleased():
             return Judgement(
                 VerdictCode.LOGOUT_ROLLED_BACK,
-                f"rolled back: the logout by {words.who_when(_of(undone))} was undone because the tokens could not be "
-                f"cleared{why}; they are still stored, and {now}",
+                f"rolled back: the logout by {words.who_when(_of(undone))} was undone by {words.who_when(last)}, as is "
+                f"done when the tokens could not be cleared{why}; {now}",
                 proof,
             )
         case LeaseAcquired():
             return Judgement(
                 VerdictCode.LOGIN_ROLLED_BACK,
                 f"login rolled back: the login by {words.who_when(_of(undone))} was undone by {words.who_when(last)}"
-                f"{why or ': its tokens were not saved'}; {now}",
+                f"{why}; {now}",
                 proof,
             )
         case _:

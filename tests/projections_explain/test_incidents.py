@@ -43,7 +43,8 @@ CASES: dict[Callable[[Scene], Verdict], Expected] = {
             "of agent-b at",
             "the earlier attempt",
             "of agent-a at",
-            "had sent the same refresh token and was given up; its response was never saved",
+            "held the same refresh token and was given up as abandoned by its holder and its outcome is unknown",
+            "no response to it is on record",
         ),
         ("refresh_started", "refresh_failed", "refresh_started", "refresh_failed"),
         TokensCode.CURRENT,
@@ -122,7 +123,7 @@ CASES: dict[Callable[[Scene], Verdict], Expected] = {
     ),
     incidents.a_save_that_failed_and_a_refresh_after_it: Expected(
         VerdictCode.RESPONSE_LOST,
-        ("reauth required", "of agent-b", "the earlier attempt", "of agent-a", "were never saved (TokenIOError)"),
+        ("reauth required", "of agent-b", "the earlier attempt", "of agent-a", "could not be stored (TokenIOError)"),
         ("refresh_started", "refresh_failed", "refresh_started", "refresh_failed"),
         TokensCode.CURRENT,
     ),
@@ -170,7 +171,7 @@ CASES: dict[Callable[[Scene], Verdict], Expected] = {
     ),
     incidents.a_cancelled_exchange: Expected(
         VerdictCode.REFRESH_UNANSWERED,
-        ("expiring: attempt", "of agent-a", "without the server's answer (CancelledError)", "may be spent"),
+        ("expiring: attempt", "of agent-a", "interrupted and its outcome is unknown (CancelledError)", "may be spent"),
         ("refresh_started", "refresh_failed"),
         TokensCode.CURRENT,
     ),

@@ -127,6 +127,18 @@ CASES: dict[Callable[[Scene], Verdict], Expected] = {
         ("refresh_started", "refresh_failed", "refresh_started", "refresh_failed"),
         TokensCode.CURRENT,
     ),
+    incidents.a_guard_not_to_be_had_after_the_answer: Expected(
+        VerdictCode.TOKENS_NOT_SAVED,
+        ("the server gave new tokens to attempt", "of agent-a", "could not be stored (LedgerStorageError)"),
+        ("refresh_started", "refresh_failed"),
+        TokensCode.CURRENT,
+    ),
+    incidents.a_token_that_another_key_had_spent: Expected(
+        VerdictCode.SPENT_BY_OTHER_KEY,
+        ("refused (invalid_grant, HTTP 400) in attempt", "of agent-a", "under the key dev:openai:home, attempt"),
+        ("acquired", "refresh_started", "refresh_failed"),
+        TokensCode.CURRENT,
+    ),
     incidents.a_silent_holder_taken_over: Expected(
         VerdictCode.TAKEN_OVER,
         ("valid: agent-b", "taking over from attempt", "of agent-a", "gone or silent"),
@@ -171,7 +183,7 @@ CASES: dict[Callable[[Scene], Verdict], Expected] = {
     ),
     incidents.a_cancelled_exchange: Expected(
         VerdictCode.REFRESH_UNANSWERED,
-        ("expiring: attempt", "of agent-a", "interrupted and its outcome is unknown (CancelledError)", "may be spent"),
+        ("expiring: attempt", "of agent-a", "its outcome is unknown (CancelledError)", "may be spent"),
         ("refresh_started", "refresh_failed"),
         TokensCode.CURRENT,
     ),

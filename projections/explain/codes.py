@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+from projections.stored_tokens import TokensCode
+
 __all__ = ["TokensCode", "VerdictCode"]
 
 
@@ -71,36 +73,3 @@ class VerdictCode(StrEnum):
     LOGIN_ROLLED_BACK = "login_rolled_back"
     RESTORED = "restored"
     NOT_RECORDED_HERE = "not_recorded_here"
-
-
-class TokensCode(StrEnum):
-    """What the stored tokens are to the lease.
-
-    * ``current``: published by the event in force.
-    * ``superseded``: published by an earlier event, or by an attempt that something newer overtook; the tokens in force
-      are not here.
-    * ``unrecorded``: saved by an attempt whose publication is not recorded; the next use records them.
-    * ``unsaved_login``: older than the login in force, or absent, though that login was to save its tokens here; the
-      next use undoes it.
-    * ``orphaned``: published by an event that has been released since; the next use clears them.
-    * ``unmarked``: they name no event: nothing speaks for them, and nothing against.
-    * ``foreign``: they name an event this ledger never saw, at a generation it has reached itself.
-    * ``ahead``: the same beyond its own generation: this ledger is an older copy.
-    * ``missing``: the lease holds a credential, and nothing is stored.
-    * ``none``: nothing is stored, and nothing should be.
-    * ``unreadable``: something is stored that cannot be read as tokens.
-    * ``unavailable``: the store could not be asked; that says nothing about the tokens.
-    """
-
-    CURRENT = "current"
-    SUPERSEDED = "superseded"
-    UNRECORDED = "unrecorded"
-    UNSAVED_LOGIN = "unsaved_login"
-    ORPHANED = "orphaned"
-    UNMARKED = "unmarked"
-    FOREIGN = "foreign"
-    AHEAD = "ahead"
-    MISSING = "missing"
-    NONE = "none"
-    UNREADABLE = "unreadable"
-    UNAVAILABLE = "unavailable"

@@ -4,7 +4,8 @@ import msgspec
 
 from ledger.reading import RecordedEvent
 from ledger.state import LeaseState
-from projections.explain.codes import TokensCode, VerdictCode
+from projections.explain.codes import VerdictCode
+from projections.stored_tokens import TokensCode
 
 __all__ = ["StoredTokens", "Verdict"]
 

@@ -105,7 +105,7 @@ class TimeQuestions(ABC):
         Args:
             keys: Only these leases.
             actors: Only by these.
-            tags: Only these kinds of event, such as ``lease.refreshed``.
+            tags: Only these kinds of event, such as ``lease.refreshed`` or ``refreshed``; no others are accepted.
             correlation_id: Only what is filed under this.
             since: Only events that stand in time here or later: epoch milliseconds, or a datetime with a time zone.
             until: Only events that "at" this time includes.

@@ -24,7 +24,7 @@ from ledger.snapshot import AuthLeasePhase
 from ledger.state import LeaseState
 from projections.wide_integers import GREATEST, to_column
 
-__all__ = ["EVENT_KINDS", "LEASE_COLUMNS", "ROW_COLUMNS", "LastEvent", "RowKind", "event_row", "lease_row"]
+__all__ = ["EVENT_KINDS", "LEASE_COLUMNS", "ROW_COLUMNS", "LastEvent", "RowKind", "event_row", "lease_row", "summary"]
 
 Row = tuple[Any, ...]
 
@@ -281,6 +281,12 @@ EVENT_KINDS: Final[Mapping[type[LeaseEvent], EventKind]] = {
     LeaseRestored: EventKind(("summary", "attempt", "compensates", "captured_at_version"), _restored),
 }
 """Every kind of event there is."""
+
+
+def summary(event: LeaseEvent) -> str:
+    """What happened, in words."""
+    return str(EVENT_KINDS[type(event)].values(event)[0])
+
 
 ROW_COLUMNS: Final[Mapping[RowKind, tuple[str, ...]]] = {
     (kind, remarked): (*EVENT_COLUMNS, *carries.columns, *(REMARK_COLUMNS if remarked else ()))

@@ -14,9 +14,9 @@ class VerdictCode(StrEnum):
     * ``valid``: a login or a refresh published the credential in force.
     * ``expiring``: somebody said that it is about to expire.
     * ``expired``: its time is over, and nobody has refreshed it.
-    * ``recovered``: a refresh saved its tokens and crashed; whoever came next recorded it.
-    * ``taken_over``: a refresh succeeded after it was taken over from a holder that was gone or silent.
-    * ``late_response_adopted``: the response of an attempt that had been taken over came after all, and is in force.
+    * ``recovered``: a refresh saved its tokens and did not record them; whoever came next did.
+    * ``taken_over``: a refresh succeeded after an earlier attempt had been given up as gone or silent.
+    * ``late_response_adopted``: the response of an attempt that had been closed came after all, and is in force.
     * ``refreshing``: an attempt is open.
     * ``refresh_overdue``: an attempt is open for longer than it said it may take.
     * ``holder_gone``: an attempt is open, and the process that holds it no longer runs.

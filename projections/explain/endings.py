@@ -68,7 +68,7 @@ def judge_released(case: Case, last: RecordedEvent) -> Judgement:
     if before.attempt is not None:
         started = case.started(before.attempt.id)
         whose = f"attempt {before.attempt.id[:8]}" if started is None else words.attempt(started)
-        fenced = f"; the refresh then open, {whose}, may not complete any more, and its tokens are dropped"
+        fenced = f"; the refresh then open, {whose}, may not complete any more"
     return Judgement(
         VerdictCode.LOGGED_OUT,
         f"logged out by {words.who_when(first)}{words.cause(first)}{fenced}{again}",

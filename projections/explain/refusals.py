@@ -69,24 +69,29 @@ def _lost(culprit: AttemptSeen, refused: RecordedEvent | None) -> str:
 
 def _spent_elsewhere(case: Case, last: RecordedEvent, started: RecordedEvent | None, opening: str) -> Judgement:
     proof = (case.publication(), started, last)
-    if started is None or not isinstance(started.event, LeaseRefreshStarted) or started.event.fingerprint is None:
+    outside = (
+        f"no attempt in {case.streams.scope} is known to have spent it; perhaps the refresh token was spent outside "
+        f"{case.streams.scope} (by a copy of the token file, say), or the server revoked or expired it, or had given "
+        "it to another client"
+    )
+    fingerprint = _fingerprint(started)
+    if started is None or fingerprint is None:
         return Judgement(
             VerdictCode.SPENT_OUTSIDE,
-            f"{opening}; {_OUTSIDE}; attempts under other keys cannot be compared with it, for it carries no "
-            "fingerprint",
+            f"{opening}; {outside}; attempts under other keys cannot be compared, for this one carries no fingerprint",
             proof,
         )
-    found = earlier_spendings(case, last, started, started.event.fingerprint)
+    found = earlier_spendings(case, last, started, fingerprint)
     if found.is_reusable:
         return Judgement(
             VerdictCode.SPENT_OUTSIDE,
-            f"{opening}; {_OUTSIDE}; earlier attempts had sent it and were given tokens, so that sending it does not "
+            f"{opening}; {outside}; earlier attempts had sent it and were given tokens, so that sending it does not "
             "seem to spend it",
             proof,
         )
     if found.latest is not None:
         return _spent_here(case, found.latest, opening, proof)
-    peer = spendings_elsewhere(case, started.event.fingerprint)
+    peer = spendings_elsewhere(case, fingerprint)
     if peer is not None:
         return Judgement(
             VerdictCode.SPENT_BY_PEER,
@@ -95,13 +100,7 @@ def _spent_elsewhere(case: Case, last: RecordedEvent, started: RecordedEvent | N
             proof,
             (peer.started,),
         )
-    return Judgement(VerdictCode.SPENT_OUTSIDE, f"{opening}; {_OUTSIDE}", proof)
-
-
-_OUTSIDE = (
-    "no attempt recorded here is known to have spent it: the refresh token was spent outside this ledger (by a copy of "
-    "the token file, perhaps), or the server revoked or expired it, or had given it to another client"
-)
+    return Judgement(VerdictCode.SPENT_OUTSIDE, f"{opening}; {outside}", proof)
 
 
 def _had_sent(spending: Spending) -> str:

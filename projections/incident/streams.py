@@ -24,6 +24,8 @@ class BundleStreams(Streams):
         recorded: All its events, in the order of the log.
     """
 
+    scope = "this incident"
+
     def __init__(self, bundle: Bundle) -> None:
         super().__init__()
         codec = EventCodec()

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import ClassVar, Final
 
 from ledger.codec import EventCodec
 from ledger.heads import decode_row
@@ -23,8 +23,11 @@ class Streams(ABC):
     """Events and states of leases, by stream version. Version 0 is the moment before the first event.
 
     Attributes:
+        scope: What its events are all of, in words: nothing is known of what is not in them.
         times: How far each lease's time had come at each version.
     """
+
+    scope: ClassVar[str] = "this ledger"
 
     def __init__(self, times: Times | None = None) -> None:
         self.times: Times = times or StreamTimes(self)

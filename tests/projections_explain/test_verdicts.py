@@ -77,6 +77,25 @@ def test_valid_until_its_time_is_over(ledger: LeaseLedger, clock: Clock) -> None
     assert told.text.endswith("it expired at 2023-11-14T23:13:20Z")
 
 
+def test_a_late_or_recovered_credential_whose_time_is_over_is_not_called_valid(
+    ledger: LeaseLedger, clock: Clock
+) -> None:
+    ledger.acquire_lease(KEY, EXPIRES_S)
+    first = ledger.begin_refresh(KEY)
+    ledger.refresh_failed(KEY, False, attempt=first, abandoned=True)
+    ledger.begin_refresh(KEY)
+    ledger.complete_refresh(KEY, EXPIRES_S, START_MS // 1000)
+    ledger.begin_refresh(KEY)
+    ledger.complete_refresh(KEY, EXPIRES_S, START_MS // 1000, recovered=True)
+    ledger.acquire_lease(KEY, EXPIRES_S, attempt=first.id)
+    clock.ms = EXPIRES_S * 1000
+    for version, code in ((5, VerdictCode.TAKEN_OVER), (7, VerdictCode.RECOVERED), (8, None)):
+        at = clock.ms if code is None else None
+        told = explain(LedgerStreams(ledger), KEY, version) if at is None else verdict(ledger)
+        assert told.code is (code or VerdictCode.LATE_RESPONSE_ADOPTED)
+        assert told.text.startswith("valid" if at is None else "expired because the late response")
+
+
 def test_about_to_expire(ledger: LeaseLedger, clock: Clock) -> None:
     ledger.acquire_lease(KEY, EXPIRES_S)
     ledger.mark_expiring(KEY, cause="the wake-up call")
@@ -395,7 +414,7 @@ def test_without_a_fingerprint_other_keys_are_said_to_be_beyond_comparison(ledge
     refused(ledger, None)
     told = verdict(ledger)
     assert told.code is VerdictCode.SPENT_OUTSIDE
-    assert "other keys cannot be compared" in told.text
+    assert "under other keys cannot be compared" in told.text
 
 
 def test_a_peer_that_only_may_have_sent_the_token_is_not_said_to_have_sent_it(ledger: LeaseLedger) -> None:

@@ -140,14 +140,14 @@ def look_at_tokens(ledger: LeaseLedger, store: TokenStore, key: LeaseKey) -> Fou
         LedgerStorageError: The ledger cannot be read.
     """
     state = ledger.state(key)
+    tokens, failure = _loaded(store, key)
     for _ in range(_LOOKS):
-        tokens, failure = _loaded(store, key)
-        found = _found(ledger, store, key, state, tokens, failure)
         now = ledger.state(key)
         if now.version == state.version:
             break
         state = now
-    return found
+        tokens, failure = _loaded(store, key)
+    return _found(ledger, store, key, state, tokens, failure)
 
 
 def _loaded(store: TokenStore, key: LeaseKey) -> tuple[PersistedTokens | None, Exception | None]:

@@ -19,8 +19,11 @@ from projections import AuditLog
 from projections.cli.app import lease_ledger
 from projections.doctor import examine
 from projections.explain import explain_tokens
-from projections.export import export_lines
+from projections.export import Selection, export_lines, selected
+from projections.report.model import build_model
+from projections.report.verdicts import LeaseVerdict
 from projections.stale_markers import find_stale_markers
+from projections.time_travel import At, LedgerStreams, as_of
 
 START_MS = time.time_ns() // 1_000_000
 KEY = LeaseKey.parse("dev:openai:work")
@@ -164,6 +167,36 @@ def test_what_the_stored_tokens_are_has_one_name(using: Using, situation: Callab
     assert ([row["condition"] for row in rows], code) == (found, 1 if found else 0)
 
 
+class LoggedInMeanwhile(FileTokenStore):
+    """Somebody logs in between the look at the ledger and the look at the store."""
+
+    def __init__(self, using: Using) -> None:
+        super().__init__(using.folder / "tokens")
+        self._using: Using | None = using
+
+    def load(self, key: LeaseKey) -> PersistedTokens | None:
+        using, self._using = self._using, None
+        if using is not None:
+            using.credentials.login(key, TOKENS)
+        return super().load(key)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda using, store: explain_tokens(using.ledger, store, KEY).code == "current",
+        lambda using, store: [row.found for row in find_stale_markers(using.ledger, store, [KEY])] == ["current"],
+        lambda using, store: list(examine(using.ledger, store)) == [],
+    ],
+    ids=["explain", "stale", "doctor"],
+)
+def test_tokens_of_a_login_made_during_the_look_are_not_taken_for_strange_ones(
+    using: Using, ask: Callable[[Using, FileTokenStore], bool]
+) -> None:
+    using.credentials.login(KEY, TOKENS)
+    assert ask(using, LoggedInMeanwhile(using))
+
+
 # How far did the clock go back?
 
 
@@ -184,6 +217,26 @@ def test_how_far_a_clock_went_back_counts_from_the_latest_time_before_everywhere
     report = using.folder / "report.html"
     using.run("report", str(report), "--json")
     assert '"behind":[0,5000,4000]' in report.read_text()
+
+
+def test_a_time_that_a_clock_came_back_to_is_before_everything_recorded_since_everywhere(using: Using) -> None:
+    for back_ms in (0, 5_000, 4_000):
+        using.back_ms = back_ms
+        using.ledger.acquire_lease(KEY, 2_000_000_000)
+    came_back_to = START_MS - 4_500
+    for at_ms, seen in ((came_back_to, 0), (START_MS, 3)):
+        at, until = f"@{at_ms}", Selection(until_ms=at_ms)
+        with AuditLog.open(using.ledger) as audit:
+            assert audit.as_of(KEY, at=at_ms).version == seen
+            assert len(audit.timeline(until=at_ms).entries) == seen
+            assert [lease.version for lease in audit.leases(at=at_ms)] == [seen] * bool(seen)
+            assert audit.explain(KEY, at=at_ms).version == seen
+        assert as_of(LedgerStreams(using.ledger), KEY, At(at_ms)).version == seen
+        assert len(list(selected(using.ledger, until))) == seen
+        model = build_model(using.ledger, until, "", lambda key, at_ms: LeaseVerdict("", ""), 10)
+        assert len(model.events.id) == seen
+        (difference,) = using.run("diff", str(KEY), "0", at, "--json")[1]
+        assert difference["after_version"] == seen
 
 
 # Which events?

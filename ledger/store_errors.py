@@ -1,10 +1,11 @@
 """What a token store may raise: one class per thing that went wrong, none of which ever quotes a token."""
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from ledger.keys import LeaseKey
 
 __all__ = [
+    "UNUSABLE_TOKENS",
     "KeyringUnavailable",
     "TokenIOError",
     "TokenPermissionDenied",
@@ -61,6 +62,10 @@ class TokenStoreUnavailable(TokenStoreError):
     """The store cannot be reached at all."""
 
     _prefix = "backend unavailable: "
+
+
+UNUSABLE_TOKENS: Final = (TokenSerializationError, TokenPermissionDenied, TokenIOError)
+"""What is wrong with the tokens of one key, and says nothing about those of the next."""
 
 
 class TokensNotFound(TokenStoreError):

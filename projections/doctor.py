@@ -40,7 +40,7 @@ class Condition(StrEnum):
     * ``superseded``: the stored tokens are older than the lease; those in force are not here.
     * ``foreign``: the stored tokens name an event this ledger never saw.
     * ``ahead``: the same beyond the ledger's own generation: this ledger is an older copy, or another published them.
-    * ``unreadable``: what is stored cannot be read as tokens.
+    * ``unreadable``: what is stored cannot be read, or not as tokens.
     * ``unavailable``: the store could not be asked.
     """
 
@@ -68,7 +68,7 @@ _ADVICE: Final = {
     TokensCode.SUPERSEDED: "; they must not be spent: use the store that holds the newer ones, or log in again",
     TokensCode.FOREIGN: "; log in again to replace them",
     TokensCode.AHEAD: "; open the ledger that published them, or log in again",
-    TokensCode.UNREADABLE: "; log in again to replace it",
+    TokensCode.UNREADABLE: "; make it readable, or log in again to replace it",
     TokensCode.UNAVAILABLE: "",
 }
 """What to do about what is not in order; whatever is not here is."""
@@ -176,11 +176,10 @@ def _when(at_ms: int) -> str:
 
 def _of_tokens(key: LeaseKey, found: FoundTokens) -> Iterator[Diagnosis]:
     if found.code in _ADVICE:
-        detail = "" if found.code is not TokensCode.UNREADABLE else f" ({found.detail})"
         yield Diagnosis(
             str(key),
             Condition(found.code.value),
-            f"generation {found.state.generation}: {found.text}{detail}{_ADVICE[found.code]}",
+            f"generation {found.state.generation}: {found.text}{_ADVICE[found.code]}",
             found.state.generation,
             event_id=found.state.published_by if found.code is TokensCode.MISSING else found.event_id,
             attempt=found.attempt,

@@ -24,7 +24,7 @@ class TokenFinding(StrEnum):
     * ``unmarked``: they name no event: nothing speaks for them, and nothing against.
     * ``foreign``: they name an event this ledger never saw, at a generation it has reached itself.
     * ``ahead``: the same beyond its own generation: this ledger is an older copy, or another one published them.
-    * ``unreadable``: something is stored that cannot be read as tokens.
+    * ``unreadable``: what is stored cannot be read, or not as tokens.
     * ``unavailable``: the store could not be asked for this key; that says nothing about the tokens.
     * ``missing``: the lease holds a credential, and nothing is stored.
     """

@@ -12,7 +12,7 @@ from ledger.lease_ledger import LeaseLedger
 from ledger.provenance import TokenClass, provenance_of
 from ledger.recovery import login_never_saved
 from ledger.state import LeaseState
-from ledger.store_errors import TokenSerializationError, TokenStoreError
+from ledger.store_errors import UNUSABLE_TOKENS, TokenSerializationError, TokenStoreError
 from ledger.stores.base import TokenStore
 from ledger.tokens import PersistedTokens
 
@@ -37,7 +37,7 @@ class TokensCode(StrEnum):
     * ``ahead``: the same beyond its own generation: this ledger is an older copy, or another one published them.
     * ``missing``: the lease holds a credential, and nothing is stored.
     * ``none``: nothing is stored, and nothing should be.
-    * ``unreadable``: something is stored that cannot be read as tokens.
+    * ``unreadable``: what is stored cannot be read, or not as tokens.
     * ``unavailable``: the store could not be asked; that says nothing about the tokens.
     """
 
@@ -75,7 +75,7 @@ _WORDS: Final = {
     ),
     TokensCode.MISSING: "nothing is stored: the tokens in force are in another store, or lost",
     TokensCode.NONE: "nothing is stored",
-    TokensCode.UNREADABLE: "something is stored that cannot be read as tokens",
+    TokensCode.UNREADABLE: "what is stored cannot be read, or not as tokens",
     TokensCode.UNAVAILABLE: "the token store could not be asked",
 }
 
@@ -126,6 +126,8 @@ class FoundTokens:
         words = _WORDS[self.code]
         if self.code is TokensCode.ORPHANED:
             return f"{words}: {'the next use clears them' if self.is_mended_by_use else 'they name no event of it'}"
+        if self.code is TokensCode.UNREADABLE:
+            return f"{words} ({self.detail})"
         if self.code is TokensCode.UNAVAILABLE:
             return f"{words} ({self.detail}); that says nothing about the tokens"
         return words
@@ -166,8 +168,8 @@ def _found(
     failure: Exception | None,
 ) -> FoundTokens:
     if failure is not None:
-        unreadable = isinstance(failure, TokenSerializationError)
-        return FoundTokens(TokensCode.UNREADABLE if unreadable else TokensCode.UNAVAILABLE, state, failure=failure)
+        code = TokensCode.UNREADABLE if isinstance(failure, UNUSABLE_TOKENS) else TokensCode.UNAVAILABLE
+        return FoundTokens(code, state, failure=failure)
     found = None if tokens is None else provenance_of(ledger, key, state, tokens)
     if (found is None or found.token_class is TokenClass.SUPERSEDED) and login_never_saved(ledger, store, key, state):
         return FoundTokens(TokensCode.UNSAVED_LOGIN, state, event_id=state.published_by)

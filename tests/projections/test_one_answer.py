@@ -14,6 +14,13 @@ from click.testing import CliRunner
 from ledger import ANY, Credentials, FileTokenStore, LeaseKey, LeaseLedger, PersistedTokens
 from ledger.marker import mark_tokens_lifecycle_published_for_generation
 from ledger.recovery import marked_for
+from ledger.store_errors import (
+    KeyringUnavailable,
+    TokenIOError,
+    TokenPermissionDenied,
+    TokenSerializationError,
+    TokenStoreUnavailable,
+)
 from ledger.stores.base import Expectation
 from projections import AuditLog
 from projections.cli.app import lease_ledger
@@ -165,6 +172,38 @@ def test_what_the_stored_tokens_are_has_one_name(using: Using, situation: Callab
     assert [diagnosis.condition for diagnosis in examine(using.ledger, using.store)] == found
     code, rows, _ = using.run("doctor", "--json")
     assert ([row["condition"] for row in rows], code) == (found, 1 if found else 0)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (TokenSerializationError("half a file"), "unreadable"),
+        (TokenPermissionDenied("mode 0000"), "unreadable"),
+        (TokenIOError("bad sector"), "unreadable"),
+        (TokenStoreUnavailable("nobody answers"), "unavailable"),
+        (KeyringUnavailable("locked"), "unavailable"),
+        (RuntimeError("canary"), "unavailable"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_one_key_runs_into_is_one_row_of_one_name(using: Using, error: Exception, expected: str) -> None:
+    class Failing(FileTokenStore):
+        def load(self, key: LeaseKey) -> PersistedTokens | None:
+            if key != KEY:
+                return super().load(key)
+            raise error
+
+    other = LeaseKey.parse("dev:other")
+    for key in (KEY, other):
+        using.credentials.login(key, TOKENS)
+    store = Failing(using.folder / "tokens")
+    explained = explain_tokens(using.ledger, store, KEY)
+    listed = find_stale_markers(using.ledger, store, [])
+    (diagnosis,) = examine(using.ledger, store)
+    assert (explained.code, diagnosis.condition) == (expected, expected)
+    assert [(row.key, row.found) for row in listed] == [(str(KEY), expected), (str(other), "current")]
+    told = f"{explained.text} {diagnosis.text} {listed[0].detail}"
+    assert ("canary" in told, "RuntimeError" in told) == (False, isinstance(error, RuntimeError))
 
 
 class LoggedInMeanwhile(FileTokenStore):

@@ -66,14 +66,14 @@ _MAY_BE_LOST_BEHIND: Final = frozenset({500, 502, 504})
 """HTTP statuses that a gateway also gives when the server beyond it has done its work."""
 
 _WORDS: Final = {
-    AttemptEnd.NOT_SENT: "ended before it sent anything",
-    AttemptEnd.UNANSWERED: "failed and its outcome is unknown",
-    AttemptEnd.ANSWERED: "was answered with a refusal",
-    AttemptEnd.UNUSABLE: "was answered with something that holds no tokens to publish",
-    AttemptEnd.OTHER_ACCOUNT: "was answered with the tokens of another account than the lease's",
-    AttemptEnd.NOT_SAVED: "was answered with new tokens that could not be stored",
-    AttemptEnd.INTERRUPTED: "was interrupted and its outcome is unknown",
-    AttemptEnd.ABANDONED: "was given up as abandoned by its holder and its outcome is unknown",
+    AttemptEnd.NOT_SENT: "ended before it sent anything{details}",
+    AttemptEnd.UNANSWERED: "failed{details}: its outcome is unknown",
+    AttemptEnd.ANSWERED: "was answered with a refusal{details}",
+    AttemptEnd.UNUSABLE: "was answered with something that holds no tokens to publish{details}",
+    AttemptEnd.OTHER_ACCOUNT: "was answered with the tokens of another account than the lease's{details}",
+    AttemptEnd.NOT_SAVED: "was answered with new tokens that could not be stored{details}",
+    AttemptEnd.INTERRUPTED: "was interrupted{details}: its outcome is unknown",
+    AttemptEnd.ABANDONED: "was given up as abandoned by its holder{details}: its outcome is unknown",
 }
 
 
@@ -115,9 +115,9 @@ def end_words(failed: LeaseRefreshFailed) -> str:
     """How the attempt ended, in words, with the details that its event holds."""
     end, details = end_of(failed), words.failure_details(failed)
     if end is None:
-        return f"failed{details}, and how it ended is not recorded"
+        return f"failed{details}: how it ended is not recorded"
     if end in _WORDS:
-        return f"{_WORDS[end]}{details}"
+        return _WORDS[end].format(details=details)
     return f"ended as {end.value!r}{details}, which this version does not know"
 
 

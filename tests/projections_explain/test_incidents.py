@@ -43,7 +43,7 @@ CASES: dict[Callable[[Scene], Verdict], Expected] = {
             "of agent-b at",
             "the earlier attempt",
             "of agent-a at",
-            "held the same refresh token and was given up as abandoned by its holder and its outcome is unknown",
+            "held the same refresh token and was given up as abandoned by its holder: its outcome is unknown",
             "no response to it is on record",
         ),
         ("refresh_started", "refresh_failed", "refresh_started", "refresh_failed"),
@@ -183,7 +183,7 @@ CASES: dict[Callable[[Scene], Verdict], Expected] = {
     ),
     incidents.a_cancelled_exchange: Expected(
         VerdictCode.REFRESH_UNANSWERED,
-        ("expiring: attempt", "of agent-a", "its outcome is unknown (CancelledError)", "may be spent"),
+        ("expiring: attempt", "of agent-a", "(CancelledError): its outcome is unknown", "may be spent"),
         ("refresh_started", "refresh_failed"),
         TokensCode.CURRENT,
     ),

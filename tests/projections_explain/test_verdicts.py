@@ -180,7 +180,7 @@ ENDS = [
     (AttemptEnd.UNUSABLE, VerdictCode.RESPONSE_UNUSABLE, "holds no tokens to publish"),
     (AttemptEnd.OTHER_ACCOUNT, VerdictCode.OTHER_ACCOUNT, "the tokens of another account"),
     (AttemptEnd.NOT_SAVED, VerdictCode.TOKENS_NOT_SAVED, "they could not be stored"),
-    (AttemptEnd.INTERRUPTED, VerdictCode.REFRESH_UNANSWERED, "was interrupted and its outcome is unknown"),
+    (AttemptEnd.INTERRUPTED, VerdictCode.REFRESH_UNANSWERED, "its outcome is unknown"),
     (AttemptEnd.ABANDONED, VerdictCode.REFRESH_ABANDONED, "gave up attempt"),
 ]
 
@@ -278,7 +278,7 @@ def test_without_fingerprints_the_suspicion_is_named_as_such(ledger: LeaseLedger
     refused(ledger, None)
     told = verdict(ledger)
     assert told.code is VerdictCode.RESPONSE_LOST
-    assert "may have held the same refresh token and failed (TimeoutError), and how it ended is not" in told.text
+    assert "may have held the same refresh token and failed (TimeoutError): how it ended is not" in told.text
 
 
 def test_an_attempt_before_the_publication_held_another_token(ledger: LeaseLedger) -> None:

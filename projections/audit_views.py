@@ -36,7 +36,9 @@ SELECT
         ELSE 'failed'
     END AS outcome,
     CASE WHEN e.attempt IS s.attempt THEN e.ended END AS ended, -- of one that failed, as a fact: see events.ended
-    e.at_ms - s.at_ms AS took_ms, -- by the clocks of whoever recorded start and end
+    CASE
+        WHEN typeof(s.at_ms) = 'integer' AND typeof(e.at_ms) = 'integer' AND e.at_ms >= s.at_ms THEN e.at_ms - s.at_ms
+    END AS took_ms, -- by the clocks of whoever recorded start and end; null: open, or a clock went back
     e.actor AS ended_by,
     e.error,
     e.status,

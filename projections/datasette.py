@@ -38,7 +38,7 @@ _QUERIES: Final = {
         "FROM events WHERE key = :key ORDER BY version",
     },
     "lost_logins": {
-        "title": "Which refreshes were refused, given up or failed, and how did they end?",
+        "title": "Which logins were lost or may be, and how did their attempts end?",
         "sql": "SELECT key, started_utc, actor, outcome, ended, error, status, fingerprint FROM attempts "
         "WHERE outcome IN ('refused', 'abandoned', 'failed') ORDER BY started_position DESC",
     },

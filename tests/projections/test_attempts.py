@@ -27,11 +27,13 @@ class Player:
     """Gives commands to a ledger as they come, with every snapshot and attempt it has seen at hand."""
 
     def __init__(self) -> None:
-        self.ledger = LeaseLedger.open("memory://", clock=iter(range(0, 1 << 40, 1000)).__next__, actor="agent")
+        self._now_ms = 1_700_000_000_000
+        self.ledger = LeaseLedger.open("memory://", clock=lambda: self._now_ms, actor="agent")
         self._snapshots = {key: [self.ledger.snapshot(key)] for key in KEYS}
         self._attempts: dict[LeaseKey, list[str]] = {key: [] for key in KEYS}
 
     def play(self, key: LeaseKey, command: str, number: int) -> None:
+        self._now_ms += (number - 3) * 1_000
         try:
             self._play(key, command, number)
         except LeaseTransitionError:
@@ -92,6 +94,21 @@ def test_whatever_happened_the_report_and_the_view_say_the_same(steps: list[tupl
     for key, command, number in steps:
         player.play(key, command, number)
     assert of_the_report(player.ledger) == of_the_view(player.ledger)
+
+
+@pytest.mark.parametrize("read", [of_the_view, of_the_report])
+@pytest.mark.parametrize(("ended_ms", "took_ms"), [(1_005, 5), (1_000, 0), (999, None)])
+def test_how_long_an_attempt_took_is_not_told_by_a_clock_that_went_back(
+    read: Any, ended_ms: int, took_ms: int | None
+) -> None:
+    clock = [1_000]
+    ledger = LeaseLedger.open("memory://", clock=lambda: clock[0], actor="agent")
+    ledger.acquire_lease(KEY, 5)
+    ledger.begin_refresh(KEY)
+    clock[0] = ended_ms
+    ledger.refresh_failed(KEY, False)
+    ((_, _, _, _, took),) = read(ledger)
+    assert took == took_ms
 
 
 @pytest.fixture

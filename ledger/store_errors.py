@@ -1,11 +1,12 @@
 """What a token store may raise: one class per thing that went wrong, none of which ever quotes a token."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from ledger.errors import LeaseLedgerError
 from ledger.keys import LeaseKey
 
 __all__ = [
+    "UNUSABLE_TOKENS",
     "KeyringUnavailable",
     "TokenIOError",
     "TokenPermissionDenied",
@@ -62,6 +63,10 @@ class TokenStoreUnavailable(TokenStoreError):
     """The store cannot be reached at all."""
 
     _prefix = "backend unavailable: "
+
+
+UNUSABLE_TOKENS: Final = (TokenSerializationError, TokenPermissionDenied, TokenIOError)
+"""What is wrong with the tokens of one key, and says nothing about those of the next."""
 
 
 class TokensNotFound(TokenStoreError):

@@ -7,6 +7,7 @@ import msgspec
 
 from ledger.keys import LeaseKey
 from ledger.reading import RecordedEvent
+from projections.export.json_text import exact
 from projections.export.jsonl import row
 
 __all__ = ["to_json", "to_plain"]
@@ -18,7 +19,7 @@ def to_json(answer: msgspec.Struct) -> bytes:
 
 
 def to_plain(answer: Any) -> Any:
-    """The same as plain dictionaries, lists, texts and numbers.
+    """The same as plain dictionaries, lists, texts and numbers; integers that JSON readers round as their digits.
 
     Keys of leases are text. Fields that a kind of answer leaves out when they are at their default stay out.
     """
@@ -34,7 +35,7 @@ def to_plain(answer: Any) -> Any:
         case Mapping():
             return {str(name): to_plain(value) for name, value in answer.items()}
         case _:
-            return answer
+            return exact(answer)
 
 
 def _fields(answer: msgspec.Struct) -> list[str]:

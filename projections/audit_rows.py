@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from ledger.events import (
+    AttemptEnd,
     LeaseAcquired,
     LeaseCredentialReleased,
     LeaseEvent,
@@ -23,7 +24,7 @@ from ledger.snapshot import AuthLeasePhase
 from ledger.state import LeaseState
 from projections.wide_integers import GREATEST, to_column
 
-__all__ = ["EVENT_KINDS", "LEASE_COLUMNS", "ROW_COLUMNS", "LastEvent", "RowKind", "event_row", "lease_row"]
+__all__ = ["EVENT_KINDS", "LEASE_COLUMNS", "ROW_COLUMNS", "LastEvent", "RowKind", "event_row", "lease_row", "summary"]
 
 Row = tuple[Any, ...]
 
@@ -205,13 +206,28 @@ def _refreshed(event: LeaseRefreshed) -> Row:
     return f"refreshed: generation {event.generation}{how}", event.attempt, to_column(event.refreshed_at), recovered
 
 
-def _refresh_failed(event: LeaseRefreshFailed) -> Row:
+_FAILURES: Final[Mapping[AttemptEnd, str]] = {
+    AttemptEnd.NOT_SENT: "refresh not sent",
+    AttemptEnd.UNANSWERED: "refresh failed, its outcome is unknown",
+    AttemptEnd.UNUSABLE: "refresh answered with no tokens to publish",
+    AttemptEnd.OTHER_ACCOUNT: "refresh answered with another account's tokens",
+    AttemptEnd.NOT_SAVED: "refresh answered, but its tokens were not saved",
+    AttemptEnd.INTERRUPTED: "refresh interrupted, its outcome is unknown",
+    AttemptEnd.ABANDONED: "refresh abandoned by its holder",
+}
+
+
+def _how_it_failed(event: LeaseRefreshFailed) -> str:
     if event.abandoned:
-        what = "refresh abandoned by its holder"
-    elif event.permanent:
-        what = "refresh refused for good"
-    else:
-        what = "refresh failed, may be tried again"
+        return _FAILURES[AttemptEnd.ABANDONED]
+    if event.ended is None or event.ended is AttemptEnd.ANSWERED:
+        return "refresh refused for good" if event.permanent else "refresh failed, may be tried again"
+    what = _FAILURES.get(event.ended, f"refresh ended {event.ended}")
+    return f"{what}; a person has to log in again" if event.permanent else what
+
+
+def _refresh_failed(event: LeaseRefreshFailed) -> Row:
+    what = _how_it_failed(event)
     status = None if event.status is None else f"HTTP {event.status}"
     why = ", ".join(part for part in (event.error, status) if part)
     return (
@@ -219,6 +235,7 @@ def _refresh_failed(event: LeaseRefreshFailed) -> Row:
         event.attempt,
         1 if event.permanent else 0,
         1 if event.abandoned else 0,
+        None if event.ended is None else event.ended.value,
         event.error,
         to_column(event.status),
         event.retry_after,
@@ -256,7 +273,7 @@ EVENT_KINDS: Final[Mapping[type[LeaseEvent], EventKind]] = {
     LeaseRefreshStarted: EventKind(("summary", "attempt", "duration_ms", "holder", "fingerprint"), _refresh_started),
     LeaseRefreshed: EventKind(("summary", "attempt", "refreshed_at", "recovered"), _refreshed),
     LeaseRefreshFailed: EventKind(
-        ("summary", "attempt", "permanent", "abandoned", "error", "status", "retry_after"), _refresh_failed
+        ("summary", "attempt", "permanent", "abandoned", "ended", "error", "status", "retry_after"), _refresh_failed
     ),
     LeaseReauthRequired: EventKind(("summary", "reason"), _reauth_required),
     LeaseReleased: EventKind(("summary",), _released),
@@ -264,6 +281,12 @@ EVENT_KINDS: Final[Mapping[type[LeaseEvent], EventKind]] = {
     LeaseRestored: EventKind(("summary", "attempt", "compensates", "captured_at_version"), _restored),
 }
 """Every kind of event there is."""
+
+
+def summary(event: LeaseEvent) -> str:
+    """What happened, in words."""
+    return str(EVENT_KINDS[type(event)].values(event)[0])
+
 
 ROW_COLUMNS: Final[Mapping[RowKind, tuple[str, ...]]] = {
     (kind, remarked): (*EVENT_COLUMNS, *carries.columns, *(REMARK_COLUMNS if remarked else ()))

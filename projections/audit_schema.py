@@ -29,7 +29,7 @@ __all__ = [
     "drop_indexes",
 ]
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 """Raised whenever the rows made from the same events change: a file of another version is rebuilt."""
 
 APPLICATION_ID: Final = 0x4C4C4155
@@ -68,7 +68,9 @@ CREATE TABLE {{table}} ( -- one row per event, in the order they were recorded
     store TEXT, -- acquired: digest of the place the tokens were to be saved in
     recovered INTEGER, -- refreshed: recorded after a crash, from the stored tokens
     permanent INTEGER, -- refresh_failed: only a person can go on
-    abandoned INTEGER, -- refresh_failed: its holder was gone or silent
+    abandoned INTEGER, -- refresh_failed: somebody other than its holder closed it
+    ended TEXT, -- refresh_failed: not_sent, unanswered, answered, unusable, other_account, not_saved, interrupted
+        -- or abandoned; null: not recorded
     error TEXT, -- refresh_failed: OAuth code, or class of the exception
     status, -- refresh_failed: HTTP status
     retry_after REAL, -- refresh_failed: seconds the server asked to wait
@@ -94,6 +96,9 @@ _INDEXES: Final = {
     "events_by_moment": f"CREATE INDEX events_by_moment ON {EVENTS} (key, running_at_ms)",
     "events_by_attempt": (
         f"CREATE INDEX events_by_attempt ON {EVENTS} (key, attempt, version) WHERE attempt IS NOT NULL"
+    ),
+    "events_by_fingerprint": (
+        f"CREATE INDEX events_by_fingerprint ON {EVENTS} (fingerprint, position) WHERE fingerprint IS NOT NULL"
     ),
     "events_set_back": f"CREATE INDEX events_set_back ON {EVENTS} (key, version) WHERE at_ms < running_at_ms",
 }

@@ -10,7 +10,13 @@ __all__ = ["ATTEMPTS", "SESSIONS", "VIEWS"]
 ATTEMPTS: Final = "attempts"
 SESSIONS: Final = "sessions"
 
-_ATTEMPTS_SQL: Final = """
+# The same rule as in :mod:`projections.attempts`.
+_LAST_OPENED: Final = """(
+    SELECT MAX(o.version) FROM events AS o
+    WHERE o.key = s.key AND o.attempt = s.attempt AND o.tag IN ('lease.refresh_started', 'lease.restored')
+)"""
+
+_ATTEMPTS_SQL: Final = f"""
 CREATE VIEW attempts AS -- one row per refresh attempt: who, how long, how it ended
 SELECT
     s.key,
@@ -20,16 +26,19 @@ SELECT
     s.at_utc AS started_utc,
     s.duration_ms AS may_take_ms,
     CASE
+        WHEN e.version IS NULL THEN 'open'
+        WHEN e.attempt IS NOT s.attempt THEN 'overtaken' -- by a login, a logout, a restore or a demand to log in again
         WHEN e.tag = 'lease.refreshed' AND e.recovered THEN 'recovered' -- recorded after a crash
         WHEN e.tag = 'lease.refreshed' THEN 'refreshed'
-        WHEN e.tag = 'lease.acquired' THEN 'late' -- taken over, yet its response was the only live token
-        WHEN e.abandoned THEN 'abandoned' -- its holder was gone or silent
+        WHEN e.tag = 'lease.acquired' THEN 'late' -- closed or overtaken, and its tokens were published after all
+        WHEN e.abandoned THEN 'abandoned' -- somebody other than its holder closed it, to take over
         WHEN e.permanent THEN 'refused' -- only a person can go on
-        WHEN e.tag = 'lease.refresh_failed' THEN 'failed'
-        WHEN l.attempt = s.attempt THEN 'open'
-        ELSE 'overtaken' -- by a login or a logout
+        ELSE 'failed'
     END AS outcome,
-    e.at_ms - s.at_ms AS took_ms, -- by the clocks of whoever recorded start and end
+    CASE WHEN e.attempt IS s.attempt THEN e.ended END AS ended, -- of one that failed, as a fact: see events.ended
+    CASE
+        WHEN typeof(s.at_ms) = 'integer' AND typeof(e.at_ms) = 'integer' AND e.at_ms >= s.at_ms THEN e.at_ms - s.at_ms
+    END AS took_ms, -- by the clocks of whoever recorded start and end; null: open, or a clock went back
     e.actor AS ended_by,
     e.error,
     e.status,
@@ -40,13 +49,15 @@ SELECT
     s.position AS started_position,
     s.at_ms AS started_at_ms
 FROM events AS s
-JOIN leases AS l ON l.key = s.key
-LEFT JOIN events AS e ON e.key = s.key AND e.version = (
-    SELECT MAX(x.version) FROM events AS x
-    WHERE x.key = s.key AND x.attempt = s.attempt
-        AND x.tag IN ('lease.refreshed', 'lease.refresh_failed', 'lease.acquired')
+LEFT JOIN events AS e ON e.key = s.key AND e.version = COALESCE(
+    (
+        SELECT MAX(x.version) FROM events AS x
+        WHERE x.key = s.key AND x.attempt = s.attempt AND x.version > {_LAST_OPENED}
+            AND x.tag IN ('lease.refreshed', 'lease.refresh_failed', 'lease.acquired')
+    ),
+    {_LAST_OPENED} + 1
 )
-WHERE s.tag = 'lease.refresh_started'"""
+WHERE s.tag = 'lease.refresh_started'"""  # noqa: S608  # constants only
 
 # A login or logout that a restore undid ends no session; the restore ends the session of the login it undid.
 _SESSIONS_SQL: Final = """

@@ -38,8 +38,8 @@ _QUERIES: Final = {
         "FROM events WHERE key = :key ORDER BY version",
     },
     "lost_logins": {
-        "title": "Which logins were lost, and after which attempts?",
-        "sql": "SELECT key, started_utc, actor, outcome, error, status, fingerprint FROM attempts "
+        "title": "Which logins were lost or may be, and how did their attempts end?",
+        "sql": "SELECT key, started_utc, actor, outcome, ended, error, status, fingerprint FROM attempts "
         "WHERE outcome IN ('refused', 'abandoned', 'failed') ORDER BY started_position DESC",
     },
     "needs_a_person": {

@@ -6,6 +6,7 @@ every change of a lease that it makes is an event.
 
 from collections.abc import Callable, Iterator
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
@@ -14,11 +15,12 @@ from ledger.events import Holder
 from ledger.holder import is_provably_gone
 from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
-from ledger.provenance import Provenance, TokenClass, provenance_of
-from ledger.recovery import login_never_saved
+from ledger.snapshot import AuthLeasePhase
 from ledger.state import LeaseState
-from ledger.store_errors import TokenSerializationError, TokenStoreError
 from ledger.stores.base import TokenStore
+from ledger.watch import duration_s
+from projections.stored_tokens import FoundTokens, TokensCode, look_at_tokens
+from projections.time_travel.moments import utc
 
 __all__ = ["Condition", "Diagnosis", "examine", "fix"]
 
@@ -27,22 +29,27 @@ class Condition(StrEnum):
     """What can be found on a key.
 
     * ``unrecorded``: tokens were saved by an attempt, and their event is missing. Mended by recording it.
-    * ``orphaned``: the lease was released, and its tokens are still stored. Mended by clearing them.
-    * ``login_not_saved``: a login was recorded, and its tokens were never saved where they should be. Mended by a
-      restore event.
+    * ``orphaned``: the lease was released, and its tokens are still stored. Mended by clearing them, if they name the
+      event that was released.
+    * ``unsaved_login``: a login was recorded, and its tokens are not where they were to be saved. Mended by a restore
+      event.
     * ``abandoned``: a refresh attempt is open whose holder is provably gone. Mended by recording that.
+    * ``overdue``: a refresh attempt is open for longer than it said it may take, or is dated so far ahead that nobody
+      can tell. Whoever uses the key next waits for it as long as it may take, and takes over.
     * ``missing``: the lease is live, and this store holds no tokens for it.
-    * ``superseded``: the stored tokens are older than the lease; another store holds the newer ones.
+    * ``superseded``: the stored tokens are older than the lease; those in force are not here.
     * ``foreign``: the stored tokens name an event this ledger never saw.
-    * ``ahead``: the same beyond the ledger's own generation: this ledger is an older copy.
-    * ``unreadable``: what is stored cannot be read as tokens.
+    * ``ahead``: the same beyond the ledger's own generation: this ledger is an older copy, or another published them.
+    * ``unreadable``: what is stored cannot be read, or not as tokens.
     * ``unavailable``: the store could not be asked.
     """
 
     UNRECORDED = "unrecorded"
     ORPHANED = "orphaned"
-    LOGIN_NOT_SAVED = "login_not_saved"
+    UNSAVED_LOGIN = "unsaved_login"
+    LOGIN_NOT_SAVED = UNSAVED_LOGIN
     ABANDONED = "abandoned"
+    OVERDUE = "overdue"
     MISSING = "missing"
     SUPERSEDED = "superseded"
     FOREIGN = "foreign"
@@ -51,7 +58,20 @@ class Condition(StrEnum):
     UNAVAILABLE = "unavailable"
 
 
-_MENDABLE = frozenset({Condition.UNRECORDED, Condition.ORPHANED, Condition.LOGIN_NOT_SAVED, Condition.ABANDONED})
+_LARGEST_SKEW_MS: Final = 60_000
+
+_ADVICE: Final = {
+    TokensCode.UNRECORDED: "",
+    TokensCode.ORPHANED: "",
+    TokensCode.UNSAVED_LOGIN: "",
+    TokensCode.MISSING: "; use the store that holds them, or log in again",
+    TokensCode.SUPERSEDED: "; they must not be spent: use the store that holds the newer ones, or log in again",
+    TokensCode.FOREIGN: "; log in again to replace them",
+    TokensCode.AHEAD: "; open the ledger that published them, or log in again",
+    TokensCode.UNREADABLE: "; make it readable, or log in again to replace it",
+    TokensCode.UNAVAILABLE: "",
+}
+"""What to do about what is not in order; whatever is not here is."""
 
 
 class Diagnosis(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -64,6 +84,9 @@ class Diagnosis(msgspec.Struct, frozen=True, omit_defaults=True):
         generation: The lease's generation.
         event_id: The event the stored tokens name, or the one in force.
         attempt: The attempt concerned.
+        mendable: Whether :func:`fix` can mend it.
+        since_ms: Of an open attempt: when it began, epoch milliseconds on its holder's clock.
+        overdue_from_ms: Of an open attempt: from when on it takes longer than it may, on that clock.
     """
 
     key: str
@@ -72,11 +95,9 @@ class Diagnosis(msgspec.Struct, frozen=True, omit_defaults=True):
     generation: int
     event_id: str | None = None
     attempt: str | None = None
-
-    @property
-    def mendable(self) -> bool:
-        """Whether :func:`fix` can mend it."""
-        return self.condition in _MENDABLE
+    mendable: bool = False
+    since_ms: int | None = None
+    overdue_from_ms: int | None = None
 
 
 def examine(
@@ -101,61 +122,69 @@ def examine_key(
     is_gone: Callable[[Holder], bool] = is_provably_gone,
 ) -> Iterator[Diagnosis]:
     """Look at one key; raises as :func:`examine`."""
-    state = ledger.state(key)
-    if state.attempt is not None and is_gone(state.attempt.holder):
-        yield Diagnosis(
-            str(key),
-            Condition.ABANDONED,
-            f"process {state.attempt.holder.pid} on {state.attempt.holder.host} began a refresh and is gone",
-            state.generation,
-            attempt=state.attempt.id,
-        )
-    try:
-        tokens = store.load(key)
-    except TokenSerializationError as error:
-        yield Diagnosis(str(key), Condition.UNREADABLE, f"{error}; log in again to replace it", state.generation)
-        return
-    except TokenStoreError as error:
-        yield Diagnosis(str(key), Condition.UNAVAILABLE, str(error), state.generation)
-        return
-    provenance = None if tokens is None else provenance_of(ledger, key, state, tokens)
-    yield from _of_tokens(ledger, store, key, state, provenance)
+    found = look_at_tokens(ledger, store, key)
+    yield from _of_attempt(ledger, key, found.state, is_gone)
+    yield from _of_tokens(key, found)
 
 
-def _of_tokens(
-    ledger: LeaseLedger, store: TokenStore, key: LeaseKey, state: LeaseState, provenance: Provenance | None
+def _of_attempt(
+    ledger: LeaseLedger, key: LeaseKey, state: LeaseState, is_gone: Callable[[Holder], bool]
 ) -> Iterator[Diagnosis]:
-    token_class = None if provenance is None else provenance.token_class
-    if token_class in (None, TokenClass.SUPERSEDED) and login_never_saved(ledger, store, key, state):
-        yield Diagnosis(
-            str(key),
-            Condition.LOGIN_NOT_SAVED,
-            f"the login of generation {state.generation} was recorded, but its tokens were never saved here",
-            state.generation,
-            event_id=state.published_by,
-        )
-    elif provenance is None:
-        if state.credential_present:
-            text = f"generation {state.generation} is live, but this store holds no tokens; use the store that does"
-            yield Diagnosis(str(key), Condition.MISSING, text, state.generation, event_id=state.published_by)
-    elif provenance.token_class in _WORDS:
-        yield Diagnosis(
-            str(key),
-            Condition(provenance.token_class.value),
-            _WORDS[provenance.token_class],
-            state.generation,
-            event_id=provenance.event_id,
-            attempt=provenance.attempt,
-        )
+    if state.phase is not AuthLeasePhase.REFRESHING:
+        return
+    attempt, now_ms = state.attempt, ledger.clock()
+    since_ms, actor = _opened(ledger, key, state)
+    over_ms = since_ms + round(duration_s(state) * 1000)
+    gone = attempt is not None and is_gone(attempt.holder)
+    if not gone and since_ms - _LARGEST_SKEW_MS <= now_ms < over_ms:
+        return
+    whose = (
+        "a refresh that nobody here began"
+        if attempt is None
+        else f"attempt {attempt.id[:8]} of {actor} (process {attempt.holder.pid} on {attempt.holder.host})"
+    )
+    how = (
+        "its process is gone, so whoever uses the key next on this machine takes over at once"
+        if gone
+        else f"whether its process still runs is not proven; from {_when(over_ms)} on whoever has waited for it "
+        f"{duration_s(state):g} s takes over"
+    )
+    yield Diagnosis(
+        str(key),
+        Condition.ABANDONED if gone else Condition.OVERDUE,
+        f"{whose} is open since {_when(since_ms)}, by the clock of whoever began it, and may take "
+        f"{duration_s(state):g} s; {how}",
+        state.generation,
+        attempt=None if attempt is None else attempt.id,
+        mendable=gone,
+        since_ms=since_ms,
+        overdue_from_ms=over_ms,
+    )
 
 
-_WORDS = {
-    TokenClass.UNRECORDED: "tokens were saved by a refresh whose event is missing; the next use records it",
-    TokenClass.ORPHANED: "the lease was released, but its tokens are still stored; the next use clears them",
-    TokenClass.SUPERSEDED: "the stored tokens are older than the lease and must not be spent; use the newer store",
-    TokenClass.FOREIGN: "the stored tokens were published by an event of another ledger; log in again to replace them",
-    TokenClass.AHEAD: "the stored tokens are newer than this ledger, which is an older copy; open the current one",
-}
+def _opened(ledger: LeaseLedger, key: LeaseKey, state: LeaseState) -> tuple[int, str]:
+    """When the attempt that is open began, or came back by a restore that alone is known; and by whom."""
+    began = None if state.attempt is None else ledger.find(key, state.attempt.id)
+    since = state.version if state.refreshing_since is None else state.refreshing_since
+    event = next(iter(ledger.read(key, since - 1))).event if began is None else began.event
+    return event.at, event.actor
+
+
+def _when(at_ms: int) -> str:
+    return utc(at_ms) or f"{at_ms} ms"
+
+
+def _of_tokens(key: LeaseKey, found: FoundTokens) -> Iterator[Diagnosis]:
+    if found.code in _ADVICE:
+        yield Diagnosis(
+            str(key),
+            Condition(found.code.value),
+            f"generation {found.state.generation}: {found.text}{_ADVICE[found.code]}",
+            found.state.generation,
+            event_id=found.state.published_by if found.code is TokensCode.MISSING else found.event_id,
+            attempt=found.attempt,
+            mendable=found.is_mended_by_use,
+        )
 
 
 def fix(credentials: Credentials, diagnosis: Diagnosis) -> bool:

@@ -5,6 +5,7 @@ from typing import Final
 import msgspec
 from sqlite_utils import Database
 
+from ledger.events import AttemptEnd
 from ledger.keys import LeaseKey
 from ledger.snapshot import AuthLeasePhase
 from projections.audit_schema import EVENTS
@@ -40,7 +41,8 @@ class HistoryEntry(msgspec.Struct, frozen=True, omit_defaults=True):
         store: Digest of the place that a login's tokens were to be saved in.
         recovered: A refresh that was recorded after a crash, from the stored tokens.
         permanent: A refresh failure after which only a person can go on.
-        abandoned: A refresh whose holder was gone or silent.
+        abandoned: A refresh that somebody other than its holder closed.
+        ended: How a failed refresh ended, where its event says: a value of :class:`ledger.AttemptEnd`.
         error: OAuth code of a failure, or class of the exception.
         status: HTTP status of a failure.
         retry_after: Seconds the server asked to wait.
@@ -77,6 +79,7 @@ class HistoryEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     recovered: bool | None = None
     permanent: bool | None = None
     abandoned: bool | None = None
+    ended: AttemptEnd | None = None
     error: str | None = None
     status: int | None = None
     retry_after: float | None = None

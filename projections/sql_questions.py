@@ -53,7 +53,11 @@ class SqlQuestions(ABC):
                 connection.set_authorizer(None)
 
     def attempts(self, key: LeaseKey | None = None) -> list[dict[str, Any]]:
-        """One row per refresh attempt, oldest first: who, how long, how it ended; raises as ``query``."""
+        """One row per refresh attempt, oldest first: who, how long, what came of it; raises as ``query``.
+
+        ``outcome`` is one of :class:`projections.attempts.AttemptOutcome`; ``ended`` of a failed one a value of
+        :class:`ledger.AttemptEnd`, where its event says.
+        """
         return self._of_view(ATTEMPTS, "started_position", key)
 
     def sessions(self, key: LeaseKey | None = None) -> list[dict[str, Any]]:

@@ -117,3 +117,11 @@ def test_a_login_that_was_never_saved_in_a_database_is_undone_there_too(db: Path
         ledger.acquire_lease(LeaseKey.parse("dev:lost"), 2_000_000_000, store=place_digest(one))
         with pytest.raises(ReauthRequired):
             Credentials(ledger, same).fresh(LeaseKey.parse("dev:lost"), lambda tokens: tokens)
+
+
+def test_an_attempt_open_for_too_long_is_a_row_that_ends_with_exit_code_1(db: Path, tmp_path: Path) -> None:
+    with LeaseLedger.open(f"sqlite:///{db}", actor="test") as ledger:
+        attempt = ledger.begin_refresh(KEY, duration_ms=0)
+    result = run("--db", db, "--store", tmp_path / "tokens", "doctor", "--fix")
+    assert result.exit_code == 1 and "overdue" in result.output and "the next use takes over" in result.output
+    assert f"attempt {attempt.id[:8]} of test" in result.output

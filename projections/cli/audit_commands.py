@@ -115,8 +115,9 @@ def stale(session: Session, as_json: bool) -> None:
     """Hold every stored token against the ledger. Changes nothing.
 
     Each is current, superseded, unrecorded (saved by a refresh that is not recorded yet), orphaned (logged out
-    since), unmarked, foreign (of another ledger), ahead (this ledger is an older copy) or unreadable; and a lease
-    whose tokens are not there is missing. In JSON: one object for each key.
+    since), unmarked, foreign (of another ledger), ahead (this ledger is an older copy, or another published them),
+    unreadable or unavailable; and a lease whose tokens are not there is missing, or an unsaved_login if it was to
+    save them here. In JSON: one object for each key.
 
     \b
     Example:

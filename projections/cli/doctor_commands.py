@@ -9,7 +9,7 @@ from ledger.credentials import Credentials
 from projections.cli.exits import Exit
 from projections.cli.output import Cell, Output
 from projections.cli.session import Session, json_option
-from projections.doctor import Diagnosis, examine, fix
+from projections.doctor import Condition, Diagnosis, examine, fix
 
 __all__ = ["doctor"]
 
@@ -50,7 +50,9 @@ def doctor(session: Session, mend: bool, as_json: bool) -> int:
 
 
 def _finding(credentials: Credentials, diagnosis: Diagnosis, *, mend: bool) -> _Finding:
-    if not diagnosis.mendable:
+    if diagnosis.condition is Condition.OVERDUE:
+        outcome = "the next use takes over"
+    elif not diagnosis.mendable:
         outcome = "needs a person"
     elif not mend:
         outcome = "can be mended"

@@ -6,12 +6,14 @@ import click
 import msgspec
 
 from ledger.keys import LeaseKey
+from ledger.store_errors import TokenStoreError
+from ledger.stores.base import TokenStore
 from projections.cli.audit_commands import caught_up
 from projections.cli.moments import moment_options
 from projections.cli.output import Output
 from projections.cli.session import Session, json_option, key_argument
 from projections.cli.showing import EVENT_HEADINGS, emit, event_row, say, value_text, when_text
-from projections.explain import Verdict
+from projections.explain import StoredTokens, TokensCode, Verdict, VerdictCode
 from projections.time_travel import Change
 from projections.time_travel.changes import FIELDS
 
@@ -68,17 +70,29 @@ def explain(
         raise click.UsageError("give --version or --at, not both.")
     output = Output(as_json)
     is_now = version is None and at_ms is None
-    store = session.token_store() if is_now and session.store is not None else None
+    store, no_store = _store(session) if is_now else (None, None)
     with ExitStack() as opened, caught_up(session, output) as audit:
         ledgers = [opened.enter_context(session._replace(db=peer).ledger()) for peer in peers]
         verdict = audit.explain(key, version, at_ms, store=store, peers=ledgers)
         changes = {field: audit.last_change(key, field, version, at_ms) for field in fields}
+    if no_store is not None:
+        verdict = msgspec.structs.replace(verdict, tokens=no_store)
     if as_json:
         emit(Explanation(verdict, changes))
         return
     show_verdict(output, verdict)
     for field, change in changes.items():
         say(_change_words(field, change))
+
+
+def _store(session: Session) -> tuple[TokenStore | None, StoredTokens | None]:
+    """The token store, if one was named; one that cannot be opened takes nothing away from the verdict."""
+    if session.store is None:
+        return None, None
+    try:
+        return session.token_store(), None
+    except TokenStoreError as error:
+        return None, StoredTokens(TokensCode.UNAVAILABLE, f"{error}; that says nothing about the tokens")
 
 
 def show_verdict(output: Output, verdict: Verdict) -> None:
@@ -92,7 +106,7 @@ def show_verdict(output: Output, verdict: Verdict) -> None:
     if verdict.proof:
         output.many(verdict.proof, EVENT_HEADINGS, [event_row(recorded) for recorded in verdict.proof], empty="")
     if verdict.elsewhere:
-        say("in another ledger:")
+        say("under another key:" if verdict.code is VerdictCode.SPENT_BY_OTHER_KEY else "in another ledger:")
         output.many(
             verdict.elsewhere, EVENT_HEADINGS, [event_row(recorded) for recorded in verdict.elsewhere], empty=""
         )

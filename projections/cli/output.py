@@ -13,11 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from projections.answers import to_json
 from projections.cli.text import printable
 
 __all__ = ["Cell", "Output", "styled"]
-
-_JSON = msgspec.json.Encoder()
 
 _STYLES: Final = {
     "valid": "green",
@@ -36,6 +35,8 @@ _STYLES: Final = {
     "foreign": "red",
     "ahead": "red",
     "unreadable": "red",
+    "unsaved_login": "red",
+    "unavailable": "red",
 }
 
 
@@ -64,7 +65,7 @@ class Output:
 
     def one(self, answer: msgspec.Struct, words: str) -> None:
         """One JSON object, or one line of words."""
-        click.echo(_JSON.encode(answer).decode() if self.as_json else printable(words))
+        click.echo(to_json(answer).decode() if self.as_json else printable(words))
 
     def many(
         self,
@@ -76,7 +77,7 @@ class Output:
         """JSON lines, or a table. With nothing to show, people are told so on standard error."""
         if self.as_json:
             for answer in answers:
-                click.echo(_JSON.encode(answer).decode())
+                click.echo(to_json(answer).decode())
         else:
             self.table(headings, list(rows), empty)
 

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -10,16 +10,36 @@ from ledger.keys import LeaseKey
 from projections.cli.moments import read_time
 from projections.cli.session import keys_argument
 from projections.export import Selection
+from projections.tags import full_tag
 
-__all__ = ["selection_options"]
+__all__ = ["selection_options", "tag_option"]
+
+
+def _read_tag(text: str) -> str:
+    """A kind of event, in full.
+
+    Raises:
+        click.BadParameter: There is no such kind; the message names those there are.
+    """
+    try:
+        return full_tag(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.") from error
+
+
+tag_option: Final = click.option(
+    "--tag",
+    "tags",
+    multiple=True,
+    metavar="TAG",
+    type=_read_tag,
+    help="Only this kind, such as refreshed; may be repeated.",
+)
+"""``--tag TAG``, as often as one likes."""
 
 
 def _selection(keys: tuple[LeaseKey, ...], since: int | None, until: int | None, tags: tuple[str, ...]) -> Selection:
-    full = tuple(tag if tag.startswith("lease.") else f"lease.{tag}" for tag in tags)
-    try:
-        return Selection(keys or None, since, until, full or None)
-    except ValueError as error:
-        raise click.UsageError(f"{error}.") from error
+    return Selection(keys or None, since, until, tags or None)
 
 
 def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -40,7 +60,7 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--until", metavar="TIME", type=read_time, help="Only up to this time."),
         click.option("--since", metavar="TIME", type=read_time, help="Only from this time on, such as 2h (ago)."),
-        click.option("--tag", "tags", multiple=True, metavar="TAG", help="Only this kind; may be repeated."),
+        tag_option,
         keys_argument,
     ):
         wrapped = option(wrapped)

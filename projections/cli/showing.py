@@ -10,7 +10,7 @@ from ledger.keys import LeaseKey
 from ledger.reading import RecordedEvent
 from ledger.state import LeaseState
 from projections.answers import to_json, to_plain
-from projections.audit_rows import EVENT_KINDS
+from projections.audit_rows import summary as summary_of
 from projections.cli.output import Cell, styled
 from projections.cli.text import printable, utc
 from projections.time_travel.changes import FIELDS
@@ -33,7 +33,7 @@ def say(text: str) -> None:
 
 def summary(recorded: RecordedEvent) -> str:
     """An event in a few words."""
-    return str(EVENT_KINDS[type(recorded.event)].values(recorded.event)[0])
+    return summary_of(recorded.event)
 
 
 def when_text(at_ms: int) -> str:

@@ -8,6 +8,7 @@ from projections.audit import AuditLog
 from projections.cli.output import Output
 from projections.cli.session import Session, json_option
 from projections.datasette import datasette_metadata as metadata_of
+from projections.export.json_text import exact
 
 __all__ = ["datasette_metadata", "sql"]
 
@@ -33,7 +34,7 @@ def sql(session: Session, question: str, values: tuple[str, ...], as_json: bool)
             raise click.UsageError(f"{error}.") from error
     if as_json:
         for row in rows:
-            click.echo(msgspec.json.encode(row).decode())
+            click.echo(msgspec.json.encode(exact(row)).decode())
         return
     headings = list(rows[0]) if rows else []
     shown = [["" if value is None else str(value) for value in row.values()] for row in rows]

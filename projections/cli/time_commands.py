@@ -6,6 +6,7 @@ from ledger.keys import LeaseKey
 from projections.cli.audit_commands import caught_up
 from projections.cli.moments import moment_options, read_moment, read_time
 from projections.cli.output import Output, styled
+from projections.cli.selection import tag_option
 from projections.cli.session import Session, json_option, key_argument, keys_argument
 from projections.cli.showing import emit, event_row, say, state_rows, value_text, when_text
 from projections.cli.text import utc
@@ -103,7 +104,7 @@ def diff(session: Session, key: LeaseKey, a: When, b: When, as_json: bool) -> No
 @click.command()
 @keys_argument
 @click.option("--actor", "actors", multiple=True, metavar="NAME", help="Only by this actor; may be repeated.")
-@click.option("--tag", "tags", multiple=True, metavar="TAG", help="Only this kind, such as refreshed; may be repeated.")
+@tag_option
 @click.option("--correlation-id", metavar="ID", help="Only what is filed under this.")
 @click.option("--since", metavar="TIME", type=read_time, help="Only from this time on.")
 @click.option("--until", metavar="TIME", type=read_time, help="Only up to this time.")
@@ -136,7 +137,7 @@ def timeline(
         page = audit.timeline(
             keys or None,
             actors=actors or None,
-            tags=[tag if tag.startswith("lease.") else f"lease.{tag}" for tag in tags] or None,
+            tags=tags or None,
             correlation_id=correlation_id,
             since=since,
             until=until,

@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+from projections.stored_tokens import TokensCode
+
 __all__ = ["TokensCode", "VerdictCode"]
 
 
@@ -12,27 +14,32 @@ class VerdictCode(StrEnum):
     * ``valid``: a login or a refresh published the credential in force.
     * ``expiring``: somebody said that it is about to expire.
     * ``expired``: its time is over, and nobody has refreshed it.
-    * ``recovered``: a refresh saved its tokens and crashed; whoever came next recorded it.
-    * ``taken_over``: a refresh succeeded after it was taken over from a holder that was gone or silent.
-    * ``late_response_adopted``: the response of an attempt that had been taken over came after all, and is in force.
+    * ``recovered``: a refresh saved its tokens and did not record them; whoever came next did.
+    * ``taken_over``: a refresh succeeded after an earlier attempt had been given up as gone or silent.
+    * ``late_response_adopted``: the response of an attempt that had been closed came after all, and is in force.
     * ``refreshing``: an attempt is open.
     * ``refresh_overdue``: an attempt is open for longer than it said it may take.
     * ``holder_gone``: an attempt is open, and the process that holds it no longer runs.
-    * ``refresh_abandoned``: an attempt was given up because its holder was gone or silent; nobody has tried since.
-    * ``refresh_failed``: the server answered with a failure that may pass.
-    * ``refresh_unanswered``: an attempt ended without the server's answer; the refresh token may be spent.
+    * ``refresh_abandoned``: somebody other than its holder gave an attempt up; nobody has tried since.
+    * ``refresh_failed``: the server answered with a failure that may pass; of an imported trail, how is not known.
+    * ``refresh_unanswered``: an attempt ended with no answer of the server on record; the refresh token may be spent.
     * ``refresh_not_sent``: an attempt ended before anything was sent.
+    * ``response_unusable``: the server answered with something that holds no tokens to publish; the refresh token may
+      be spent.
+    * ``other_account``: the server answered with the tokens of another account than the lease's.
     * ``tokens_not_saved``: the server gave new tokens, and they could not be stored.
-    * ``response_lost``: the refresh token was refused because an earlier attempt had spent it, whose response never
-      arrived or was never saved.
-    * ``spent_outside``: the refresh token was refused, and no attempt in this ledger had spent it: it was spent,
-      revoked or expired outside.
-    * ``spent_by_peer``: the same, and another ledger's attempt had sent it: two copies of one login.
+    * ``response_lost``: the refresh token was refused, and an earlier attempt that held the same one has no response on
+      record, or one that was never saved.
+    * ``spent_before``: the refresh token was refused, and an attempt before the login in force had sent the same one,
+      or may have.
+    * ``spent_by_other_key``: the same under another key of this ledger: one login under two keys.
+    * ``spent_by_peer``: the same in another ledger: two copies of one login.
+    * ``spent_outside``: the refresh token was refused, and no attempt recorded here is known to have spent it.
     * ``refused``: the server refused the refresh for good, for another reason than its refresh token.
     * ``reauth_marked``: somebody said that a person has to log in again.
     * ``logged_out``: the lease was given up.
-    * ``logout_rolled_back``: a logout was undone, because the tokens could not be cleared.
-    * ``login_rolled_back``: a login was undone, because its tokens were not saved.
+    * ``logout_rolled_back``: a logout was undone, as is done when the tokens cannot be cleared.
+    * ``login_rolled_back``: a login was undone, as is done when its tokens were not saved.
     * ``restored``: an earlier state was put back for another reason.
     * ``not_recorded_here``: the events that led here are not part of what was asked, such as an incident bundle.
     """
@@ -51,10 +58,14 @@ class VerdictCode(StrEnum):
     REFRESH_FAILED = "refresh_failed"
     REFRESH_UNANSWERED = "refresh_unanswered"
     REFRESH_NOT_SENT = "refresh_not_sent"
+    RESPONSE_UNUSABLE = "response_unusable"
+    OTHER_ACCOUNT = "other_account"
     TOKENS_NOT_SAVED = "tokens_not_saved"
     RESPONSE_LOST = "response_lost"
-    SPENT_OUTSIDE = "spent_outside"
+    SPENT_BEFORE = "spent_before"
+    SPENT_BY_OTHER_KEY = "spent_by_other_key"
     SPENT_BY_PEER = "spent_by_peer"
+    SPENT_OUTSIDE = "spent_outside"
     REFUSED = "refused"
     REAUTH_MARKED = "reauth_marked"
     LOGGED_OUT = "logged_out"
@@ -62,35 +73,3 @@ class VerdictCode(StrEnum):
     LOGIN_ROLLED_BACK = "login_rolled_back"
     RESTORED = "restored"
     NOT_RECORDED_HERE = "not_recorded_here"
-
-
-class TokensCode(StrEnum):
-    """What the stored tokens are to the lease.
-
-    * ``current``: published by the event in force.
-    * ``superseded``: published by an earlier event; the newer tokens are elsewhere.
-    * ``unrecorded``: saved by an attempt that crashed before its event; the next use records them.
-    * ``unsaved_login``: older than the login in force, or absent, because that login was never saved; the next use
-      undoes it.
-    * ``orphaned``: published by an event that has been released since; the next use clears them.
-    * ``unmarked``: they name no event: nothing speaks for them, and nothing against.
-    * ``foreign``: they name an event this ledger never saw, at a generation it has reached itself.
-    * ``ahead``: the same beyond its own generation: this ledger is an older copy.
-    * ``missing``: the lease holds a credential, and nothing is stored.
-    * ``none``: nothing is stored, and nothing should be.
-    * ``unreadable``: something is stored that cannot be read as tokens.
-    * ``unavailable``: the store could not be asked; that says nothing about the tokens.
-    """
-
-    CURRENT = "current"
-    SUPERSEDED = "superseded"
-    UNRECORDED = "unrecorded"
-    UNSAVED_LOGIN = "unsaved_login"
-    ORPHANED = "orphaned"
-    UNMARKED = "unmarked"
-    FOREIGN = "foreign"
-    AHEAD = "ahead"
-    MISSING = "missing"
-    NONE = "none"
-    UNREADABLE = "unreadable"
-    UNAVAILABLE = "unavailable"

@@ -68,7 +68,7 @@ def judge_released(case: Case, last: RecordedEvent) -> Judgement:
     if before.attempt is not None:
         started = case.started(before.attempt.id)
         whose = f"attempt {before.attempt.id[:8]}" if started is None else words.attempt(started)
-        fenced = f"; the refresh then open, {whose}, may not complete any more, and its tokens are dropped"
+        fenced = f"; the refresh then open, {whose}, may not complete any more"
     return Judgement(
         VerdictCode.LOGGED_OUT,
         f"logged out by {words.who_when(first)}{words.cause(first)}{fenced}{again}",
@@ -91,15 +91,15 @@ def judge_restored(case: Case, last: RecordedEvent, event: LeaseRestored) -> Jud
         case LeaseReleased() | LeaseCredentialReleased():
             return Judgement(
                 VerdictCode.LOGOUT_ROLLED_BACK,
-                f"rolled back: the logout by {words.who_when(_of(undone))} was undone because the tokens could not be "
-                f"cleared{why}; they are still stored, and {now}",
+                f"rolled back: the logout by {words.who_when(_of(undone))} was undone by {words.who_when(last)}, as is "
+                f"done when the tokens could not be cleared{why}; {now}",
                 proof,
             )
         case LeaseAcquired():
             return Judgement(
                 VerdictCode.LOGIN_ROLLED_BACK,
                 f"login rolled back: the login by {words.who_when(_of(undone))} was undone by {words.who_when(last)}"
-                f"{why or ': its tokens were not saved'}; {now}",
+                f"{why}; {now}",
                 proof,
             )
         case _:

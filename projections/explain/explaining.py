@@ -141,11 +141,17 @@ def _unknowns(case: Case) -> Iterable[str]:
 
 
 def _clocks_that_went_back(streams: Streams, key: LeaseKey, proof: Iterable[RecordedEvent]) -> Iterable[str]:
+    behind: list[str] = []
     for recorded in proof:
-        before = streams.event(key, recorded.version - 1) if recorded.version > streams.first_version(key) else None
-        if before is not None and recorded.event.at < before.event.at:
-            back_s = (before.event.at - recorded.event.at) / 1000
-            yield (
-                f"the clock went back {words.seconds(back_s)} before event {recorded.version}: it is dated "
-                f"{words.time(recorded.event.at)}, the one before it {words.time(before.event.at)}"
-            )
+        latest_ms = streams.times.running_at_ms(key, recorded.version)
+        if latest_ms is None or recorded.event.at >= latest_ms:
+            continue
+        back = words.seconds((latest_ms - recorded.event.at) / 1000)
+        dated = f"is dated {words.time(recorded.event.at)}, one recorded before it {words.time(latest_ms)}"
+        behind.append(
+            f"event {recorded.version} {dated}, {back} later"
+            if behind
+            else f"the clock went back {back} before event {recorded.version}: it {dated}"
+        )
+    if behind:
+        yield "; ".join(behind)

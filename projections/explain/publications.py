@@ -9,6 +9,10 @@ from projections.explain.codes import VerdictCode
 __all__ = ["judge_acquired", "judge_expiring", "judge_refreshed"]
 
 
+def _standing(case: Case) -> str:
+    return "expired" if case.is_over else "valid"
+
+
 def judge_acquired(case: Case, last: RecordedEvent, event: LeaseAcquired) -> Judgement:
     """A login, or a late response that was adopted."""
     if event.attempt is not None:
@@ -35,8 +39,8 @@ def _adopted(case: Case, last: RecordedEvent, attempt_id: str) -> Judgement:
     whose = f"attempt {attempt_id[:8]}" if started is None else words.attempt(started)
     return Judgement(
         VerdictCode.LATE_RESPONSE_ADOPTED,
-        f"valid because the late response of {whose} was adopted by {words.who_when(last)}: the attempt had been given "
-        f"up, but its tokens were the only live ones; {case.life()}",
+        f"{_standing(case)} because the late response of {whose} was adopted by {words.who_when(last)}: the attempt "
+        f"had been given up, but its tokens were the only live ones; {case.life()}",
         (started, abandoned, last),
     )
 
@@ -65,7 +69,8 @@ def judge_refreshed(case: Case, last: RecordedEvent, event: LeaseRefreshed) -> J
         return _taken_over(case, last, started, given_up[-1])
     code = VerdictCode.EXPIRED if case.is_over else VerdictCode.VALID
     opening = "expired, and nobody refreshed it again" if code is VerdictCode.EXPIRED else "valid"
-    tries = f", after {len(earlier)} failed attempt{'s' * (len(earlier) > 1)}" if earlier else ""
+    failed = [seen for seen in earlier if seen.failed is not None]
+    tries = f", after {len(failed)} failed attempt{'s' * (len(failed) > 1)}" if failed else ""
     return Judgement(
         code,
         f"{opening}: {words.who_when(last)} refreshed it (generation {event.generation}){tries}; {case.life()}",
@@ -77,8 +82,8 @@ def _recovered(case: Case, last: RecordedEvent, started: RecordedEvent | None) -
     whose = "a refresh" if started is None else words.attempt(started)
     return Judgement(
         VerdictCode.RECOVERED,
-        f"valid: {whose} saved its new tokens and crashed before recording them; {words.who_when(last)} found them by "
-        f"their marker and recorded them; {case.life()}",
+        f"{_standing(case)}: {whose} saved its new tokens and failed or crashed before recording them; "
+        f"{words.who_when(last)} found them by their marker and recorded them; {case.life()}",
         (started, last),
     )
 
@@ -86,8 +91,8 @@ def _recovered(case: Case, last: RecordedEvent, started: RecordedEvent | None) -
 def _taken_over(case: Case, last: RecordedEvent, started: RecordedEvent | None, given_up: AttemptSeen) -> Judgement:
     return Judgement(
         VerdictCode.TAKEN_OVER,
-        f"valid: {words.who_when(last)} refreshed it, taking over from {words.attempt(given_up.started)}, whose holder "
-        f"was gone or silent; {case.life()}",
+        f"{_standing(case)}: {words.who_when(last)} refreshed it, taking over from {words.attempt(given_up.started)}, "
+        f"which had been given up as gone or silent; {case.life()}",
         (given_up.started, given_up.failed, started, last),
     )
 

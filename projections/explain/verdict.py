@@ -4,7 +4,8 @@ import msgspec
 
 from ledger.reading import RecordedEvent
 from ledger.state import LeaseState
-from projections.explain.codes import TokensCode, VerdictCode
+from projections.explain.codes import VerdictCode
+from projections.stored_tokens import TokensCode
 
 __all__ = ["StoredTokens", "Verdict"]
 
@@ -36,7 +37,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         version: The stream version judged; 0 before the first event.
         state: The lease then.
         proof: The events that prove it, in the order of the stream.
-        elsewhere: Proving events of other ledgers, when some were given.
+        elsewhere: Proving events of other keys, and of other ledgers when some were given.
         expired: Whether the credential's time was over then.
         notes: What else a reader should know, such as clocks that went back.
         tokens: What the stored tokens are, when a store was given.

@@ -4,7 +4,7 @@ from ledger.events import LeaseRefreshFailed
 from ledger.reading import RecordedEvent
 from projections.time_travel.moments import utc
 
-__all__ = ["attempt", "cause", "failure", "seconds", "time", "who_when"]
+__all__ = ["attempt", "cause", "failure", "failure_details", "seconds", "time", "who_when"]
 
 
 def who_when(recorded: RecordedEvent) -> str:
@@ -34,6 +34,11 @@ def failure(event: LeaseRefreshFailed) -> str:
     """What a failure said: its code and HTTP status."""
     status = None if event.status is None else f"HTTP {event.status}"
     return ", ".join(part for part in (event.error, status) if part) or "no details"
+
+
+def failure_details(event: LeaseRefreshFailed) -> str:
+    """The same in brackets, or nothing."""
+    return "" if event.error is None and event.status is None else f" ({failure(event)})"
 
 
 def seconds(duration_s: float) -> str:

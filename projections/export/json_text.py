@@ -20,6 +20,8 @@ def exact(value: Any) -> Any:
     """The same value, with every integer beyond what JSON readers keep turned into its decimal digits as a string."""
     if isinstance(value, dict):
         return {name: exact(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [exact(item) for item in value]
     if isinstance(value, int) and abs(value) > GREATEST_NUMBER:
         return str(value)
     return value

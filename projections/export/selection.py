@@ -6,15 +6,12 @@ from typing import Final
 
 import msgspec
 
-from ledger.events import EVENT_TYPES
 from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
 from ledger.reading import RecordedEvent
+from projections.tags import TAGS, full_tag
 
 __all__ = ["EVERYTHING", "TAGS", "Selection", "of_keys", "selected"]
-
-TAGS: Final = tuple(event_type.tag for event_type in EVENT_TYPES)
-"""Every tag an event can carry."""
 
 _MOST_MERGED: Final = 64
 
@@ -27,7 +24,7 @@ class Selection(msgspec.Struct, frozen=True):
         since_ms: Epoch milliseconds. An event stands in time where its lease's running maximum had come with it, so
             that a clock that went back takes no event out of its order.
         until_ms: Likewise, and inclusive.
-        tags: Only these kinds; ``None`` for all.
+        tags: Only these kinds, such as ``lease.refreshed`` or ``refreshed``; ``None`` for all.
 
     Raises:
         ValueError: A tag is none that an event can carry.
@@ -39,9 +36,8 @@ class Selection(msgspec.Struct, frozen=True):
     tags: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        for tag in self.tags or ():
-            if tag not in TAGS:
-                raise ValueError(f"no event carries the tag {tag!r}; the tags are {', '.join(TAGS)}")
+        if self.tags is not None:
+            msgspec.structs.force_setattr(self, "tags", tuple(full_tag(tag) for tag in self.tags))
 
     def spans(self, running_at_ms: int) -> bool:
         """Whether that moment of a lease's life lies in the time chosen."""

@@ -58,6 +58,7 @@ COLUMNS: Final = (
     "captured_at_version",
     "compensates",
     "prev",
+    "ended",
 )
 
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%", "＝", "＋", "－", "＠")  # wide forms count too

@@ -10,13 +10,14 @@ import msgspec
 from ledger.errors import LeaseLedgerError
 from ledger.events import OpenAttempt
 from projections.incident.steps import Step
+from projections.tags import full_tag
 
 __all__ = ["Condition", "NoSuchCondition", "parse_condition"]
 
 Condition = Callable[[Step], bool]
 """Whether a replay should stop after a step."""
 
-_OF_EVENT: Final = ("at", "actor", "cause", "correlation_id", "attempt", "error", "status", "reason")
+_OF_EVENT: Final = ("at", "actor", "cause", "correlation_id", "attempt", "ended", "error", "status", "reason")
 _OF_STATE: Final = ("phase", "generation", "expires_at", "credential_present", "published_by")
 _OF_PLACE: Final = ("tag", "key", "position", "version", "changed")
 
@@ -37,7 +38,7 @@ def parse_condition(text: str) -> Condition:
     ``lease.``; ``changed=expires_at`` holds where that field changed.
 
     Raises:
-        NoSuchCondition: There is no such field, or a term is no comparison.
+        NoSuchCondition: There is no such field or tag, or a term is no comparison.
     """
     terms = [_term(term) for term in text.split(",")]
     return lambda step: all(term(step) for term in terms)
@@ -51,10 +52,19 @@ def _term(text: str) -> Condition:
     if field not in (*_OF_EVENT, *_OF_STATE, *_OF_PLACE):
         known = ", ".join(sorted((*_OF_EVENT, *_OF_STATE, *_OF_PLACE)))
         raise NoSuchCondition(f"there is no field {field!r} to stop at; there are {known}")
+    if field == "tag":
+        wanted = _tag(wanted)
     if operator in _ORDER:
         return _ordered(field, _ORDER[operator], wanted)
     same = eq if operator == "=" else ne
     return lambda step: same(_holds(step, field, wanted), True)
+
+
+def _tag(wanted: str) -> str:
+    try:
+        return full_tag(wanted)
+    except ValueError as error:
+        raise NoSuchCondition(str(error)) from error
 
 
 def _ordered(field: str, compare: Callable[[Any, Any], bool], wanted: str) -> Condition:
@@ -73,10 +83,7 @@ def _ordered(field: str, compare: Callable[[Any, Any], bool], wanted: str) -> Co
 def _holds(step: Step, field: str, wanted: str) -> bool:
     if field == "changed":
         return wanted in step.changed
-    value = _value(step, field)
-    if field == "tag":
-        return wanted in (value, str(value).removeprefix("lease."))
-    return _as_text(value) == wanted
+    return _as_text(_value(step, field)) == wanted
 
 
 def _value(step: Step, field: str) -> Any:

@@ -23,7 +23,7 @@ class Step(msgspec.Struct, frozen=True):
         before: Its lease before it.
         after: Its lease after it.
         changed: The fields of the lease that it changed.
-        clock_back_ms: By how much it is dated before the event before it in its stream: a clock went back.
+        clock_back_ms: By how much it is dated before an event that its lease recorded earlier: a clock went back.
     """
 
     number: int
@@ -41,12 +41,12 @@ class NoSuchStep(LeaseLedgerError, LookupError):
 def steps_of(streams: BundleStreams) -> tuple[Step, ...]:
     """Every step of an incident, in the order of the log."""
     steps: list[Step] = []
-    at_ms: dict[LeaseKey, int] = {}
+    latest_ms: dict[LeaseKey, int] = {}
     for number, recorded in enumerate(streams.recorded, 1):
         key, version, now_ms = recorded.key, recorded.version, recorded.event.at
         before, after = streams.state(key, version - 1), streams.state(key, version)
-        back_ms = max(at_ms.get(key, now_ms) - now_ms, 0)
-        at_ms[key] = now_ms
+        latest_ms[key] = max(latest_ms.get(key, now_ms), now_ms)
+        back_ms = latest_ms[key] - now_ms
         steps.append(Step(number, recorded, before, after, changed_fields(before, after), back_ms))
     return tuple(steps)
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from ledger.codec import EventCodec
+from ledger.events import LeaseRefreshStarted
 from ledger.keys import LeaseKey
 from ledger.reading import RecordedEvent
 from ledger.state import EMPTY_STATE, LeaseState, evolve
@@ -22,6 +23,8 @@ class BundleStreams(Streams):
     Attributes:
         recorded: All its events, in the order of the log.
     """
+
+    scope = "this incident"
 
     def __init__(self, bundle: Bundle) -> None:
         super().__init__()
@@ -82,3 +85,11 @@ class BundleStreams(Streams):
     def find(self, key: LeaseKey, event_id: str) -> RecordedEvent | None:
         """The lease's event with that id."""
         return next((recorded for recorded in self._events.get(key, []) if recorded.event.id == event_id), None)
+
+    def attempts_holding(self, fingerprint: str) -> Sequence[RecordedEvent]:
+        """The events of the bundle that began the attempts carrying a refresh token's fingerprint, oldest first."""
+        return [
+            recorded
+            for recorded in self.recorded
+            if isinstance(recorded.event, LeaseRefreshStarted) and recorded.event.fingerprint == fingerprint
+        ]

@@ -14,7 +14,7 @@ from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
 from ledger.reading import RecordedEvent
 from ledger.state import EMPTY_STATE, LeaseState, evolve
-from projections.audit_rows import EVENT_KINDS
+from projections.audit_rows import summary
 from projections.export.json_text import exact
 from projections.export.selection import Selection, of_keys
 from projections.importing import is_imported
@@ -152,7 +152,7 @@ class _Builder:
         columns.behind.append(behind)
         columns.actor.append(self.actors[event.actor])
         columns.tag.append(self.tags[event.tag])
-        columns.text.append(_words(event))
+        columns.text.append(summary(event))
         columns.id.append(event.id)
         columns.phase.append(state.phase or "")
         columns.generation.append(exact(state.generation))
@@ -161,11 +161,6 @@ class _Builder:
         columns.credential.append(state.credential_present)
         columns.published_at.append(exact(state.published_at))
         columns.more.append(_more(event))
-
-
-def _words(event: LeaseEvent) -> str:
-    kind = EVENT_KINDS[type(event)]
-    return str(kind.values(event)[0])
 
 
 def _more(event: LeaseEvent) -> dict[str, Any]:

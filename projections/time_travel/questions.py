@@ -12,6 +12,7 @@ from projections.catch_up import Progress
 from projections.time_travel.as_of import LeaseAsOf, LeaseThen, as_of, leases_at
 from projections.time_travel.changes import Change, last_change
 from projections.time_travel.difference import LeaseDifference, diff
+from projections.time_travel.fingerprints import AuditFingerprints
 from projections.time_travel.moments import When, as_ms, chosen
 from projections.time_travel.streams import LedgerStreams
 from projections.time_travel.timeline import DEFAULT_LIMIT, Timeline, TimelineFilter, as_texts, timeline
@@ -37,7 +38,7 @@ class TimeQuestions(ABC):
     @contextlib.contextmanager
     def _streams(self) -> Iterator[LedgerStreams]:
         with self._current().reading() as db:
-            yield LedgerStreams(self.ledger, AuditTimes(db))
+            yield LedgerStreams(self.ledger, AuditTimes(db), AuditFingerprints(db))
 
     def as_of(self, key: LeaseKey, version: int | None = None, at: int | datetime | None = None) -> LeaseAsOf:
         """A lease as it was.
@@ -104,7 +105,7 @@ class TimeQuestions(ABC):
         Args:
             keys: Only these leases.
             actors: Only by these.
-            tags: Only these kinds of event, such as ``lease.refreshed``.
+            tags: Only these kinds of event, such as ``lease.refreshed`` or ``refreshed``; no others are accepted.
             correlation_id: Only what is filed under this.
             since: Only events that stand in time here or later: epoch milliseconds, or a datetime with a time zone.
             until: Only events that "at" this time includes.

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import ClassVar, Final
 
 from ledger.codec import EventCodec
 from ledger.heads import decode_row
@@ -10,6 +10,7 @@ from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
 from ledger.reading import RecordedEvent
 from ledger.state import LeaseState, evolve
+from projections.time_travel.fingerprints import Fingerprints, LoggedFingerprints
 from projections.time_travel.times import Times
 
 __all__ = ["LedgerStreams", "StreamTimes", "Streams"]
@@ -22,8 +23,11 @@ class Streams(ABC):
     """Events and states of leases, by stream version. Version 0 is the moment before the first event.
 
     Attributes:
+        scope: What its events are all of, in words: nothing is known of what is not in them.
         times: How far each lease's time had come at each version.
     """
+
+    scope: ClassVar[str] = "this ledger"
 
     def __init__(self, times: Times | None = None) -> None:
         self.times: Times = times or StreamTimes(self)
@@ -51,6 +55,10 @@ class Streams(ABC):
     @abstractmethod
     def find(self, key: LeaseKey, event_id: str) -> RecordedEvent | None:
         """The lease's event with that id."""
+
+    @abstractmethod
+    def attempts_holding(self, fingerprint: str) -> Sequence[RecordedEvent]:
+        """The events that began the attempts, under any key, carrying a refresh token's fingerprint; oldest first."""
 
     def event(self, key: LeaseKey, version: int) -> RecordedEvent | None:
         """The lease's event at a version; ``None`` when there is none to read."""
@@ -125,11 +133,15 @@ class LedgerStreams(Streams):
     Args:
         ledger: The ledger.
         times: Quicker times than reading a stream from its start gives, from an audit file.
+        fingerprints: Quicker look-ups than reading the whole log gives, from an audit file.
     """
 
-    def __init__(self, ledger: LeaseLedger, times: Times | None = None) -> None:
+    def __init__(
+        self, ledger: LeaseLedger, times: Times | None = None, fingerprints: Fingerprints | None = None
+    ) -> None:
         super().__init__(times)
         self.ledger = ledger
+        self._fingerprints: Fingerprints = fingerprints or LoggedFingerprints(ledger.recorder)
         self._codec = EventCodec()
 
     def now_ms(self) -> int:
@@ -157,3 +169,8 @@ class LedgerStreams(Streams):
     def find(self, key: LeaseKey, event_id: str) -> RecordedEvent | None:
         """The lease's event with that id."""
         return self.ledger.find(key, event_id)
+
+    def attempts_holding(self, fingerprint: str) -> Sequence[RecordedEvent]:
+        """The events that began the attempts carrying a refresh token's fingerprint, oldest first."""
+        found = (self.event(key, version) for key, version in self._fingerprints.starts(fingerprint))
+        return [recorded for recorded in found if recorded is not None]

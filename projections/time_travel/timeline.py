@@ -9,6 +9,7 @@ from sqlite_utils import Database
 from ledger.keys import LeaseKey
 from projections.audit_schema import EVENTS, LEASES
 from projections.history import WIDE_FIELDS, HistoryEntry
+from projections.tags import full_tag
 from projections.typed_rows import TypedRows
 from projections.wide_integers import to_column
 
@@ -45,10 +46,13 @@ class TimelineFilter(msgspec.Struct, frozen=True):
     Attributes:
         keys: Leases.
         actors: Who.
-        tags: Kinds of event, such as ``lease.refreshed``.
+        tags: Kinds of event, such as ``lease.refreshed`` or ``refreshed``.
         correlation_id: What the events are filed under.
         since_ms: Epoch milliseconds. An event stands in time where its lease's running maximum had come with it.
         until_ms: Likewise, and inclusive: exactly the events that "at ``until_ms``" includes.
+
+    Raises:
+        ValueError: A tag is none that an event can carry.
     """
 
     keys: tuple[str, ...] | None = None
@@ -57,6 +61,10 @@ class TimelineFilter(msgspec.Struct, frozen=True):
     correlation_id: str | None = None
     since_ms: int | None = None
     until_ms: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.tags is not None:
+            msgspec.structs.force_setattr(self, "tags", tuple(full_tag(tag) for tag in self.tags))
 
 
 _ROWS: Final = TypedRows(TimelineEntry, wide=(*WIDE_FIELDS, "clock_back_ms"))

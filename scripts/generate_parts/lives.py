@@ -22,7 +22,7 @@ from ledger.commands import (
     ReleaseCredentialLifecycle,
     Restore,
 )
-from ledger.events import Holder
+from ledger.events import AttemptEnd, Holder
 from ledger.keys import LeaseKey
 from ledger.snapshot import AuthLeasePhase
 from ledger.state import EMPTY_STATE, LeaseState
@@ -179,9 +179,10 @@ def _end(chance: random.Random, state: LeaseState, agent: Agent, now_s: int) -> 
         return CompleteRefresh(now_s + HOUR_S, now_s, instance, attempt, recovered=dice < 0.01)
     if dice < 0.96:
         error, status, retry_after = chance.choice(_FAILURES)
-        return FailRefresh(False, instance, attempt, error, status, retry_after)
+        ended = AttemptEnd.UNANSWERED if status is None else AttemptEnd.ANSWERED
+        return FailRefresh(False, instance, attempt, error, status, retry_after, ended=ended)
     if dice < 0.975:
-        return FailRefresh(True, instance, attempt, "invalid_grant", 400)
+        return FailRefresh(True, instance, attempt, "invalid_grant", 400, ended=AttemptEnd.ANSWERED)
     if dice < 0.99:
-        return FailRefresh(False, instance, attempt, abandoned=True)
+        return FailRefresh(False, instance, attempt, abandoned=True, ended=AttemptEnd.ABANDONED)
     return Release() if dice < 0.995 else _login(chance, now_s)

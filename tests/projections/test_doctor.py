@@ -18,6 +18,10 @@ from ledger import (
     LeaseRefreshed,
     PersistedTokens,
 )
+from ledger.commands import BeginRefresh
+from ledger.events import Holder
+from ledger.marker import mark_tokens_lifecycle_published_for_generation
+from ledger.snapshot import AuthLeasePhase, AuthLeaseSnapshot
 from ledger.stores.base import Expectation
 from projections.doctor import Condition, Diagnosis, examine, fix
 
@@ -160,3 +164,91 @@ def test_tokens_of_a_key_the_ledger_never_saw_are_found_too(using: Credentials) 
     using.store.save(other, stored)
     (foreign,) = found(using)
     assert (foreign.key, foreign.condition) == ("dev:other", Condition.AHEAD)
+
+
+def in_another_place(pid: int = 7) -> Holder:
+    return Holder("another host", "another boot", pid, "1", "instance")
+
+
+def begun(using: Credentials, holder: Holder, duration_ms: int) -> str:
+    """An attempt as a process elsewhere began it."""
+    command = BeginRefresh(duration_ms, holder)
+    event, _ = using.ledger._executor.execute(KEY, command, cause=None, correlation_id=None)
+    return event.id
+
+
+@pytest.mark.parametrize(
+    ("duration_ms", "moved_ms", "conditions"),
+    [
+        (60_000, 0, []),
+        (60_000, 59_000, []),
+        (60_000, 60_000, ["overdue"]),
+        (0, 0, ["overdue"]),
+        (60_000, -61_000, ["overdue"]),
+    ],
+)
+def test_an_attempt_open_for_longer_than_it_may_take_is_not_in_order(
+    tmp_path: Path, duration_ms: int, moved_ms: int, conditions: list[str]
+) -> None:
+    start_ms = 1_700_000_000_000
+    clock = [start_ms]
+    url = f"sqlite:///{tmp_path}/auth.db?synchronous=normal"
+    with LeaseLedger.open(url, clock=lambda: clock[0], actor="agent-a") as ledger:
+        using = Credentials(ledger, FileTokenStore(tmp_path / "tokens"))
+        using.login(KEY, tokens())
+        attempt = begun(using, in_another_place(), duration_ms)
+        clock[0] += moved_ms
+        rows = found(using)
+        assert [row.condition for row in rows] == conditions
+        for row in rows:
+            assert (row.attempt, row.since_ms, row.overdue_from_ms) == (attempt, start_ms, start_ms + duration_ms)
+            assert (
+                f"attempt {attempt[:8]} of agent-a (process 7 on another host) is open since 2023-11-14T22:13"
+                in row.text
+            )
+            assert "takes over" in row.text
+            assert not row.mendable and not fix(using, row)
+
+
+def test_a_refresh_that_a_restore_brought_back_and_nobody_knows_is_not_in_order_for_ever(using: Credentials) -> None:
+    using.login(KEY, tokens())
+    using.ledger.restore_auth_lifecycle_snapshot(KEY, AuthLeaseSnapshot(AuthLeasePhase.REFRESHING, 5, True, 9, 7))
+    assert Condition.OVERDUE not in [row.condition for row in found(using)]
+    later = LeaseLedger(using.ledger.recorder, clock=lambda: time.time_ns() // 1_000_000 + 61_000)
+    rows = list(examine(later, using.store))
+    assert rows[0].condition is Condition.OVERDUE and rows[0].attempt is None
+    assert "a refresh that nobody here began is open since" in rows[0].text
+
+
+def test_an_open_attempt_whose_holder_is_gone_says_since_when_whose_and_that_it_can_be_taken_over(
+    using: Credentials,
+) -> None:
+    using.login(KEY, tokens())
+    attempt = using.ledger.begin_refresh(KEY)
+    (row,) = examine(using.ledger, using.store, is_gone=lambda holder: True)
+    assert (row.condition, row.attempt, row.since_ms) == (Condition.ABANDONED, attempt.id, attempt.started_at_ms)
+    assert f"attempt {attempt.id[:8]} of test (process {os.getpid()} on" in row.text
+    assert "takes over at once" in row.text and row.mendable
+
+
+def test_tokens_that_name_no_event_are_not_said_to_be_cleared_by_the_next_use(using: Credentials) -> None:
+    using.login(KEY, tokens())
+    using.ledger.release_lease(KEY)
+    using.store.save(KEY, mark_tokens_lifecycle_published_for_generation(tokens(), 0))
+    (orphaned,) = found(using)
+    assert orphaned.condition is Condition.ORPHANED and not orphaned.mendable
+    assert "they name no event" in orphaned.text
+
+
+class Failing(FileTokenStore):
+    def load(self, key: LeaseKey) -> PersistedTokens | None:
+        raise RuntimeError("canary")
+
+
+def test_a_store_that_fails_in_a_way_of_its_own_is_one_row_and_is_not_quoted(
+    using: Credentials, tmp_path: Path
+) -> None:
+    using.login(KEY, tokens())
+    (unavailable,) = examine(using.ledger, Failing(tmp_path / "tokens"))
+    assert unavailable.condition is Condition.UNAVAILABLE
+    assert "RuntimeError" in unavailable.text and "canary" not in unavailable.text

@@ -107,6 +107,7 @@ def test_bytes_that_are_no_tokens_are_unreadable_and_stay(ledger: LeaseLedger, s
 
 def test_a_lease_whose_tokens_are_not_there_is_missing_them(ledger: LeaseLedger, store: FileTokenStore) -> None:
     Credentials(ledger, store).login(KEY, OAUTH)
+    ledger.mark_expiring(KEY)
     store.clear(KEY)
     assert _only(ledger, store).found is TokenFinding.MISSING
 
@@ -148,3 +149,23 @@ def test_a_store_that_cannot_be_asked_is_not_an_empty_one(ledger: LeaseLedger, t
     ledger.acquire_lease(KEY, 5)
     with pytest.raises(TokenStoreError):
         _found(ledger, Unreachable(tmp_path))
+
+
+def test_one_key_whose_tokens_cannot_be_asked_for_hides_no_other(
+    ledger: LeaseLedger, store: FileTokenStore, tmp_path: Path
+) -> None:
+    class PartlyUnreachable(FileTokenStore):
+        def load(self, key: LeaseKey) -> PersistedTokens | None:
+            if key != KEY:
+                raise TokenStoreUnavailable("nobody answers")
+            return super().load(key)
+
+    other = LeaseKey.parse("dev:other")
+    for key in (KEY, other):
+        Credentials(ledger, store).login(key, OAUTH)
+    found = _found(ledger, PartlyUnreachable(tmp_path / "tokens"))
+    assert [(token.key, token.found) for token in found] == [
+        (str(KEY), TokenFinding.CURRENT),
+        (str(other), TokenFinding.UNAVAILABLE),
+    ]
+    assert found[1].detail is not None and "nobody answers" in found[1].detail

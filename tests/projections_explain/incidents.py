@@ -15,6 +15,7 @@ from keyring.errors import KeyringLocked
 from projections_explain.scenes import HOUR_S, KEY, Scene, never, unbounded
 
 from ledger import aio
+from ledger.keys import LeaseKey
 from ledger.lifecycle import TokenClearFailed
 from ledger.refresh_errors import LedgerBehindStore, ReauthRequired, RefreshError, TokensElsewhere, TokensNotSaved
 from ledger.store_errors import KeyringUnavailable, TokenIOError, TokenSerializationError
@@ -189,6 +190,34 @@ def a_save_that_failed_and_a_refresh_after_it(scene: Scene) -> Verdict:
     scene.moved_ms = 60_000
     with pytest.raises(ReauthRequired):
         scene.agent("agent-b").fresh(KEY, scene.server.refresh)
+    return scene.explain(scene.tokens)
+
+
+def a_guard_not_to_be_had_after_the_answer(scene: Scene) -> Verdict:
+    """The server gave new tokens, and then the lease could not be locked to save them."""
+    scene.log_in()
+    locks = scene.folder / "auth.db.locks"
+
+    def answered(tokens: PersistedTokens) -> PersistedTokens:
+        for lock in locks.iterdir():
+            lock.unlink()
+        locks.rmdir()
+        locks.write_text("a file where the folder should be")
+        return scene.server.refresh(tokens)
+
+    with pytest.raises(TokensNotSaved):
+        scene.agent("agent-a").fresh(KEY, answered)
+    locks.unlink()
+    return scene.explain(scene.tokens)
+
+
+def a_token_that_another_key_had_spent(scene: Scene) -> Verdict:
+    """One login was stored under two keys; the other one refreshed first."""
+    other = LeaseKey.parse("dev:openai:home")
+    scene.agent("person").login(other, scene.log_in())
+    scene.agent("agent-b").fresh(other, scene.server.refresh)
+    with pytest.raises(ReauthRequired):
+        scene.agent("agent-a").fresh(KEY, scene.server.refresh)
     return scene.explain(scene.tokens)
 
 

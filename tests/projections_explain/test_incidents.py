@@ -43,7 +43,8 @@ CASES: dict[Callable[[Scene], Verdict], Expected] = {
             "of agent-b at",
             "the earlier attempt",
             "of agent-a at",
-            "had sent the same refresh token and was given up; its response was never saved",
+            "held the same refresh token and was given up as abandoned by its holder: its outcome is unknown",
+            "no response to it is on record",
         ),
         ("refresh_started", "refresh_failed", "refresh_started", "refresh_failed"),
         TokensCode.CURRENT,
@@ -122,8 +123,20 @@ CASES: dict[Callable[[Scene], Verdict], Expected] = {
     ),
     incidents.a_save_that_failed_and_a_refresh_after_it: Expected(
         VerdictCode.RESPONSE_LOST,
-        ("reauth required", "of agent-b", "the earlier attempt", "of agent-a", "were never saved (TokenIOError)"),
+        ("reauth required", "of agent-b", "the earlier attempt", "of agent-a", "could not be stored (TokenIOError)"),
         ("refresh_started", "refresh_failed", "refresh_started", "refresh_failed"),
+        TokensCode.CURRENT,
+    ),
+    incidents.a_guard_not_to_be_had_after_the_answer: Expected(
+        VerdictCode.TOKENS_NOT_SAVED,
+        ("the server gave new tokens to attempt", "of agent-a", "could not be stored (LedgerStorageError)"),
+        ("refresh_started", "refresh_failed"),
+        TokensCode.CURRENT,
+    ),
+    incidents.a_token_that_another_key_had_spent: Expected(
+        VerdictCode.SPENT_BY_OTHER_KEY,
+        ("refused (invalid_grant, HTTP 400) in attempt", "of agent-a", "under the key dev:openai:home, attempt"),
+        ("acquired", "refresh_started", "refresh_failed"),
         TokensCode.CURRENT,
     ),
     incidents.a_silent_holder_taken_over: Expected(
@@ -170,7 +183,7 @@ CASES: dict[Callable[[Scene], Verdict], Expected] = {
     ),
     incidents.a_cancelled_exchange: Expected(
         VerdictCode.REFRESH_UNANSWERED,
-        ("expiring: attempt", "of agent-a", "without the server's answer (CancelledError)", "may be spent"),
+        ("expiring: attempt", "of agent-a", "(CancelledError): its outcome is unknown", "may be spent"),
         ("refresh_started", "refresh_failed"),
         TokensCode.CURRENT,
     ),

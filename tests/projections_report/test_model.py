@@ -90,7 +90,7 @@ def test_attempts_tell_how_long_they_took_and_how_they_ended() -> None:
 def test_every_end_of_an_attempt_has_its_name() -> None:
     ledger = every_kind_of_event()
     outcomes = [attempt["outcome"] for attempt in report(ledger)["attempts"]]
-    assert outcomes == ["recovered", "failed", "refused"]
+    assert outcomes == ["recovered", "abandoned", "refused"]
     clock = Clock()
     planner, coder, _ = agents(clock)
     planner.acquire_lease(WORK, 0)

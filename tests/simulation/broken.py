@@ -9,8 +9,10 @@ from simulation.world import World
 from ledger import decide, look, provenance, publishing, refresh
 from ledger.commands import Publication
 from ledger.effects import Procedure, step
-from ledger.events import Holder
+from ledger.events import AttemptEnd, Holder
 from ledger.handle import RefreshAttempt
+from ledger.keys import LeaseKey
+from ledger.lease_ledger import LeaseLedger
 from ledger.recovery import marked_for
 from ledger.state import LeaseState
 from ledger.tokens import PersistedTokens
@@ -110,6 +112,27 @@ def with_late_answers_thrown_away(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(publishing._Publishing, "_is_only_live_token", lambda self, state: False)
 
 
+def with_guessed_endings(patch: pytest.MonkeyPatch) -> None:
+    """Whatever fails for now is said not to have been sent."""
+    refresh_failed = LeaseLedger.refresh_failed
+
+    def guess(ledger: LeaseLedger, key: LeaseKey, permanent: bool, **facts: Any) -> None:
+        facts["ended"] = None if facts.get("abandoned") else AttemptEnd.NOT_SENT
+        refresh_failed(ledger, key, permanent, **facts)
+
+    patch.setattr(LeaseLedger, "refresh_failed", guess)
+
+
+def without_endings(patch: pytest.MonkeyPatch) -> None:
+    """Nobody says how an attempt ended."""
+    refresh_failed = LeaseLedger.refresh_failed
+
+    def say_nothing(ledger: LeaseLedger, key: LeaseKey, permanent: bool, **facts: Any) -> None:
+        refresh_failed(ledger, key, permanent, **{**facts, "ended": None})
+
+    patch.setattr(LeaseLedger, "refresh_failed", say_nothing)
+
+
 BREAKS: tuple[Break, ...] = (
     without_the_guard,
     with_the_event_first,
@@ -122,4 +145,6 @@ BREAKS: tuple[Break, ...] = (
     without_recovery,
     with_any_tokens,
     with_late_answers_thrown_away,
+    with_guessed_endings,
+    without_endings,
 )

@@ -265,8 +265,24 @@ class Rules:
             self.expect(attempt.call is call, f"{call.name} closed an attempt of {attempt.call.name}")
             attempt.closed_as = "failed"
             lease.failures.append(event)
+        self._told_truly(event, attempt, call)
         lease.last_closed = attempt.id
         return replace(lease.now, open=None, dead_end=bool(event["permanent"]))
+
+    def _told_truly(self, event: dict[str, Any], attempt: Attempt, call: Call) -> None:
+        """How an attempt ended is on record, and is what the server and the stores know of it."""
+        was_sent = any(attempt.id in attempts for attempts in self.sent_by.values())
+        brought = [rotation for rotation in self.rotations.values() if rotation.attempt == attempt.id]
+        so_it_is = {
+            "not_sent": not was_sent,
+            "unanswered": was_sent,
+            "answered": was_sent and not brought,
+            "not_saved": bool(brought),
+            "interrupted": True,
+            "abandoned": attempt.closed_as == "abandoned",
+        }
+        ended = event.get("ended")
+        self.expect(so_it_is.get(ended, False), f"{call.name} recorded that {attempt.id} ended {ended}, and it did not")
 
     def _restored(self, lease: Lease, event: dict[str, Any], call: Call) -> Standing:
         undone = event.get("compensates")

@@ -44,7 +44,8 @@ function jump(label, index) {
 
 function attemptBlock(attempt) {
   const lasted = attempt.duration_ms === null ? "" : ` after ${durationText(attempt.duration_ms)}`;
-  const paragraph = make("div", `${attempt.outcome}${lasted} · `);
+  const ended = attempt.ended === undefined ? "" : `, ended ${attempt.ended.replaceAll("_", " ")}`;
+  const paragraph = make("div", `${attempt.outcome}${ended}${lasted} · `);
   paragraph.append(jump("start", attempt.start));
   if (attempt.end !== null) paragraph.append(" · ", jump("end", attempt.end));
   return paragraph;

@@ -11,7 +11,7 @@ const SHAPES = { "lease.acquired": "up", "lease.refresh_started": "ring", "lease
   "lease.credential_released": "down", "lease.restored": "diamond" };
 const GRAVE = new Set(["lease.refresh_failed", "lease.reauth_required"]);
 const OUTCOMES = { open: "--open-line", refreshed: "--good-line", recovered: "--good-line", failed: "--warn-line",
-  refused: "--bad-line", abandoned: "--gone-line", overtaken: "--gone-line" };
+  refused: "--bad-line", abandoned: "--gone-line", late: "--good-line", overtaken: "--gone-line" };
 const canvas = element("canvas");
 const pen = canvas.getContext("2d");
 let lanes = [];

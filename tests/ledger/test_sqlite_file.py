@@ -260,8 +260,6 @@ def _raw_change(path: Path, statement: str) -> int:
     [
         "DELETE FROM stored_folds",
         "DELETE FROM stored_folds WHERE version > 32",
-        "UPDATE stored_folds SET fold = 0",
-        "UPDATE stored_folds SET fold = 99",
     ],
 )
 def test_without_its_stored_folds_a_ledger_answers_the_same(path: Path, change: str) -> None:
@@ -293,6 +291,17 @@ def test_a_fold_by_a_version_that_knew_no_way_of_ending_is_void(path: Path) -> N
     with _open(path) as ledger:
         assert ledger.state(KEY) == ledger.state(KEY, version) == state
         assert ledger.verify().ok
+
+
+@pytest.mark.parametrize("fold", [0, 99])
+def test_folds_of_fold_code_unknown_here_are_named_and_not_used(path: Path, fold: int) -> None:
+    _filled(path, 100)
+    with _open(path) as ledger:
+        states = [ledger.state(KEY, version) for version in range(101)]
+    assert _raw_change(path, f"UPDATE stored_folds SET fold = {fold}") == 3
+    with _open(path) as ledger:
+        assert [ledger.state(KEY, version) for version in range(101)] == states
+        assert [(f.witness, f.version) for f in ledger.verify().findings] == [("fold", v) for v in (32, 64, 96)]
 
 
 @pytest.mark.parametrize(

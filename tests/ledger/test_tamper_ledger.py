@@ -175,16 +175,14 @@ def _other_field(value: object) -> Iterator[object]:
         yield from (value + "x", "")
     elif isinstance(value, dict):
         for name in value:
-            for other in _other_field(value[name]):
-                yield {**value, name: other}
-    yield from (None, [], {"other": 1})
+            yield from ({**value, name: other} for other in _other_field(value[name]))
 
 
 def _other_bodies(body: str) -> Iterator[str]:
     """The body with each of its fields changed to each kind of value, left out, or repeated, one at a time."""
     fields = json.loads(body)
     for name, value in fields.items():
-        for other in _other_field(value):
+        for other in (*_other_field(value), None, [], {"other": 1}):
             yield json.dumps({**fields, name: other}, separators=(",", ":"))
         yield json.dumps({other: fields[other] for other in fields if other != name}, separators=(",", ":"))
         yield body[:-1] + f",{json.dumps(name)}:0}}"
@@ -641,9 +639,9 @@ def _assert_found_refused_or_unchanged(specimen: Specimen, path: Path, content: 
 
 def _places(page: int, page_bytes: int, byte_class: int) -> Iterator[int]:
     """Bytes of a page to change: the file's header and the page's in whole, of the rest some from everywhere."""
-    header = 108 if page == 0 else 12
+    header = 108 if page == 0 else 8
     yield from range(header)
-    yield from range(header + page * 5 % 37 + byte_class * 37, page_bytes, 4 * 37)
+    yield from range(header + page * 5 % 53 + byte_class * 53, page_bytes, 4 * 53)
 
 
 @pytest.mark.parametrize("byte_class", BYTE_CLASSES)
@@ -659,7 +657,7 @@ def test_a_changed_byte_of_any_page_is_found_or_refused_or_changes_no_answer(
             if byte != content[at]:
                 damaged = content[:at] + bytes([byte]) + content[at + 1 :]
                 mattered += _assert_found_refused_or_unchanged(finely_paged, path, damaged, (page, place, byte))
-    assert mattered > 300
+    assert mattered > 200
 
 
 @pytest.mark.parametrize("page_bytes", [SMALL_PAGE_BYTES, 4_096])

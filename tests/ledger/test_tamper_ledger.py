@@ -166,6 +166,27 @@ def test_an_event_at_another_position_is_found(specimen: Specimen, path: Path) -
             ), (event, position, findings)
 
 
+@pytest.mark.parametrize("position", [0, -7])
+def test_an_event_before_the_first_position_is_named_though_the_log_does_not_show_it(
+    specimen: Specimen, path: Path, position: int
+) -> None:
+    head = specimen.checkpoint.heads[str(OTHER)]
+    body = json.dumps({"id": "forged", "at": 1, "actor": "tester", "prev": head.digest})
+    put(path, specimen.content)
+    with around_the_guards(path) as connection:
+        connection.execute(
+            "INSERT INTO stored_events (rowid, originator_id, originator_version, topic, state) VALUES (?, ?, ?, ?, ?)",
+            (position, str(OTHER), head.version + 1, "lease.released", body),
+        )
+    (finding,) = _findings(path, specimen)
+    assert (finding.witness, finding.position, finding.key, finding.version) == (
+        "storage",
+        position,
+        str(OTHER),
+        head.version + 1,
+    )
+
+
 def _other_field(value: object) -> Iterator[object]:
     if isinstance(value, bool):
         yield not value

@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteDatastore
 from workers import Worker, WorkerFailed
 
 from ledger.chain import event_digest, fold_digest
@@ -46,6 +47,21 @@ def raw(request: pytest.FixtureRequest, path: Path) -> Iterator[sqlite3.Connecti
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute(f"PRAGMA recursive_triggers = {request.param}")
         yield connection
+
+
+def test_the_table_of_events_is_the_storage_librarys_own_to_the_letter(path: Path) -> None:
+    _filled(path)
+    theirs = path.with_name("library.db")
+    library = SQLiteApplicationRecorder(SQLiteDatastore(f"file:{theirs}", originator_id_type="text"))
+    library.create_table()
+    library.datastore.close()
+
+    def stored(file: Path) -> list[tuple[str, ...]]:
+        with closing(sqlite3.connect(file)) as connection:
+            query = "SELECT type, name, sql FROM sqlite_schema WHERE tbl_name = 'stored_events' AND type <> 'trigger'"
+            return connection.execute(query).fetchall()
+
+    assert stored(path) == stored(theirs)
 
 
 ROW = "(rowid, originator_id, originator_version, topic, state)"

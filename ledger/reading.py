@@ -37,6 +37,7 @@ class RecordedEvent(msgspec.Struct, frozen=True, gc=False):
 def read_stream(recorder: LeaseRecorder, codec: EventCodec, key: LeaseKey, after: int) -> Iterator[RecordedEvent]:
     """One stream's events after version ``after``, page by page: no transaction stays open between them."""
     stream = str(key)
+    after = max(after, 0)
     while True:
         rows = recorder.rows(stream, after, after + STREAM_PAGE)
         for row in rows:

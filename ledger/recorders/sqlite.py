@@ -53,6 +53,7 @@ _FOLD = (
     "WHERE stream = ? AND version <= ? AND fold = ? ORDER BY version DESC LIMIT 1"
 )
 _MAX_VERSION: Final = 2**63 - 1
+"""The greatest number that SQLite keeps."""
 
 _ADVICE: Final = {
     sqlite3.SQLITE_FULL: "the disk is full; free some space and try again, nothing was recorded",
@@ -70,6 +71,11 @@ def _storage_error(path: Path, error: Exception) -> LedgerStorageError:
     advice = _ADVICE.get(code & 0xFF) if isinstance(code, int) else None
     kind = NotALedger if isinstance(code, int) and code & 0xFF == sqlite3.SQLITE_NOTADB else LedgerStorageError
     return kind(f"ledger {path}: {advice or error}")
+
+
+def _storable(number: int | None) -> int:
+    # Beyond what SQLite keeps there is no version and no position, so that the bound is as good.
+    return _MAX_VERSION if number is None else max(-_MAX_VERSION, min(number, _MAX_VERSION))
 
 
 def _in_transaction(writer: sqlite3.Connection, work: Callable[[], T]) -> T:
@@ -273,11 +279,11 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
             raise _storage_error(self.path, error) from error
 
     def rows(self, stream: str, after: int = 0, upto: int | None = None) -> Sequence[StreamRow]:
-        parameters = (stream, after, _MAX_VERSION if upto is None else upto)
+        parameters = (stream, _storable(after), _storable(upto))
         return stream_rows(stream, after, self._read(_ROWS, parameters))
 
     def log(self, after: int, limit: int) -> Sequence[LogRow]:
-        return log_rows(after, self._read(_LOG, (after, limit)))
+        return log_rows(after, self._read(_LOG, (_storable(after), limit)))
 
     def last_position(self) -> int:
         ((position,),) = self._read("SELECT COALESCE(MAX(rowid), 0) FROM stored_events")
@@ -301,7 +307,7 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         return self.last_position()
 
     def stored_fold(self, stream: str, fold: int, upto: int | None = None) -> StoredFold | None:
-        parameters = (stream, _MAX_VERSION if upto is None else upto, fold)
+        parameters = (stream, _storable(upto), fold)
         return next(filter(is_whole_fold, map(StoredFold._make, self._read(_FOLD, parameters))), None)
 
     def stored_folds(self) -> Iterable[tuple[str, StoredFold]]:

@@ -49,6 +49,15 @@ def raw(request: pytest.FixtureRequest, path: Path) -> Iterator[sqlite3.Connecti
         yield connection
 
 
+@pytest.mark.parametrize("far", [2**63 - 1, 2**63, 2**70])
+def test_versions_and_positions_beyond_what_a_file_can_keep_are_beyond_its_end(path: Path, far: int) -> None:
+    _filled(path)
+    with _open(path) as ledger:
+        assert ledger.state(KEY, far) == ledger.state(KEY)
+        assert list(ledger.read(KEY, far)) == list(ledger.read_all(far)) == []
+        assert list(ledger.read(KEY, -far)) == list(ledger.read_all(-far)) == list(ledger.read_all())
+
+
 def test_the_table_of_events_is_the_storage_librarys_own_to_the_letter(path: Path) -> None:
     _filled(path)
     theirs = path.with_name("library.db")

@@ -51,6 +51,8 @@ def test_all_but_what_cannot_be_read_is_read_and_the_gap_told_in_one(first: int,
 
 @pytest.mark.parametrize("unreadable", [range(1, 4), range(90, 93), range(EVENTS - 2, EVENTS + 1)])
 def test_rows_that_storage_names_itself_are_each_told_with_what_is_wrong(unreadable: range) -> None:
-    gaps = [gap for gap in rows_and_gaps(Scratched(unreadable, names_them=True)) if isinstance(gap, Gap)]
+    recorder = Scratched(unreadable, names_them=True)
+    gaps = [gap for gap in rows_and_gaps(recorder) if isinstance(gap, Gap)]
     assert [(gap.first, gap.last) for gap in gaps] == [(position, position) for position in unreadable]
     assert all(isinstance(gap.error, CorruptHistory) for gap in gaps)
+    assert len(list(readable_rows(recorder))) == EVENTS - len(unreadable)

@@ -27,7 +27,7 @@ from tampering import (
 
 from ledger.chain import event_digest, fold_digest, genesis_digest
 from ledger.codec import EventCodec
-from ledger.errors import LedgerStorageError, NotALedger
+from ledger.errors import CorruptHistory, LedgerStorageError, NotALedger
 from ledger.recorders.schema import EVENTS_INDEX
 from ledger.state import EMPTY_STATE, evolve
 from ledger.verification import Finding
@@ -185,6 +185,56 @@ def test_an_event_before_the_first_position_is_named_though_the_log_does_not_sho
         str(OTHER),
         head.version + 1,
     )
+
+
+def _append(connection: sqlite3.Connection, stream: str, version: int, body: str) -> None:
+    insert = "INSERT INTO stored_events (originator_id, originator_version, topic, state) VALUES (?, ?, ?, ?)"
+    connection.execute(insert, (stream, version, "lease.released", body))
+
+
+def test_a_stream_that_is_no_leases_is_named_though_its_chain_holds(specimen: Specimen, path: Path) -> None:
+    prev = genesis_digest(specimen.checkpoint.ledger_id, "nobody")
+    put(path, specimen.content)
+    with around_the_guards(path) as connection:
+        _append(connection, "nobody", 1, json.dumps({"id": "forged", "at": 1, "actor": "tester", "prev": prev}))
+    (finding,) = _findings(path, specimen)
+    assert (finding.witness, finding.key, finding.version) == ("body", "nobody", 1)
+    with open_at(path) as ledger:
+        for ask in (ledger.keys, lambda: list(ledger.read_all())):
+            with pytest.raises(CorruptHistory, match="its stream is no lease"):
+                ask()
+
+
+def test_bytes_that_are_no_text_where_no_field_is_read_are_found_in_the_last_event_too(
+    specimen: Specimen, path: Path
+) -> None:
+    last = _events(specimen, path)[-1]
+    body = last.body[:-1].encode() + b',"n\xffw":1}'
+    change = _set("stored_events", "state", NewValue(body, as_text=True), f"rowid = {last.position}")
+    assert _is_changed(specimen, path, change)
+    (finding,) = _findings(path)
+    assert (finding.witness, finding.position) == ("body", last.position)
+
+
+@pytest.mark.parametrize("version", [2, 20])
+def test_a_stream_with_an_event_missing_in_its_middle_is_not_answered_from(
+    specimen: Specimen, path: Path, version: int
+) -> None:
+    put(path, specimen.content)
+    with around_the_guards(path) as connection:
+        missing = "DELETE FROM stored_events WHERE originator_id = ? AND originator_version = ?"
+        connection.execute(missing, (str(WORK), version))
+        connection.execute("DELETE FROM stored_folds")
+    with open_at(path) as ledger:
+        asked = (
+            lambda: ledger.state(WORK),
+            lambda: ledger.snapshot(WORK),
+            lambda: list(ledger.read(WORK)),
+            lambda: ledger.acquire_lease(WORK, 5),
+        )
+        for ask in asked:
+            with pytest.raises(CorruptHistory, match=f"event {version} of {WORK} is corrupt: it is missing"):
+                ask()
 
 
 def _other_field(value: object) -> Iterator[object]:
@@ -403,6 +453,15 @@ def test_a_file_that_does_not_say_whose_ledger_it_is_is_refused(
         connection.execute(statement)
     with pytest.raises(NotALedger, match=reason):
         open_at(path)
+
+
+def test_a_file_whose_first_page_lists_nothing_is_refused_and_not_written_over(specimen: Specimen, path: Path) -> None:
+    damaged = bytearray(specimen.content)
+    damaged[103:105] = b"\0\0"
+    put(path, bytes(damaged))
+    with pytest.raises(NotALedger, match="holds data but no table"):
+        open_at(path)
+    assert path.read_bytes() == damaged
 
 
 def test_a_second_identity_written_under_an_open_ledger_is_found(specimen: Specimen, path: Path) -> None:

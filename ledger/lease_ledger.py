@@ -113,7 +113,8 @@ class LeaseLedger(AuthLeaseHandle):
         Raises:
             ValueError: The URL names no storage known here.
             LedgerStorageError: The storage cannot be opened.
-            NotALedger: It holds something else, or a ledger that needs a newer version.
+            NotALedger: It holds something else, a ledger damaged so that it does not say whose it is, or one that needs
+                a newer version.
         """
         return cls(open_recorder(url, _random_id()), clock=clock, actor=actor, new_id=new_id)
 

@@ -2,7 +2,7 @@
 
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -12,14 +12,17 @@ from ledger.errors import LeaseLedgerError
 from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
 from ledger.recorders.schema import TRIGGERS
-from ledger.verification import Checkpoint, Verification
+from ledger.verification import Checkpoint, Finding, Verification
 from projections.audit import AuditLog
 
 WORK = LeaseKey.parse("dev:openai:work")
 HOME = LeaseKey.parse("dev:openai:home")
 OTHER = LeaseKey.parse("prod:github")
 LEASES = (WORK, HOME, OTHER)
+SMALL_PAGE_BYTES = 1_024
 SIDE_FILES = ("-wal", "-shm", "-journal")
+
+Change = Callable[[sqlite3.Connection], object]
 
 
 class Specimen(NamedTuple):
@@ -210,3 +213,53 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection.execute("PRAGMA writable_schema = ON")
     connection.execute("PRAGMA synchronous = OFF")
     return connection
+
+
+def is_changed(specimen: Specimen, path: Path, change: Change) -> bool:
+    """Change a fresh copy of the file; whether it is another afterwards, for not every value can be stored."""
+    put(path, specimen.content)
+    with around_the_guards(path) as connection:
+        before = _dump(connection)
+        change(connection)
+        return _dump(connection) != before
+
+
+def _dump(connection: sqlite3.Connection) -> list[Any]:
+    queries = (
+        "SELECT rowid, quote(originator_id), quote(originator_version), quote(topic), quote(state), typeof(topic) "
+        "FROM stored_events",
+        "SELECT quote(stream), quote(version), quote(fold), quote(digest), quote(state) FROM stored_folds",
+        "SELECT quote(ledger_id), quote(format), quote(lowest_reader) FROM ledger_meta",
+    )
+    connection.text_factory = bytes
+    try:
+        return [connection.execute(query).fetchall() for query in queries]
+    finally:
+        connection.text_factory = str
+
+
+def findings_of(path: Path, specimen: Specimen | None = None) -> tuple[Finding, ...]:
+    """What verifying finds, against the checkpoint kept of the specimen if one is given."""
+    with open_at(path) as ledger:
+        return ledger.verify(specimen.checkpoint if specimen else None).findings
+
+
+def set_to(table: str, column: str, new: "NewValue", where: str) -> Change:
+    stored = "CAST(? AS TEXT)" if new.as_text else "?"
+    changed = f"UPDATE OR IGNORE {table} SET {column} = {stored} WHERE {where}"
+    return lambda connection: connection.execute(changed, (new.value,))
+
+
+class NewValue(NamedTuple):
+    value: object
+    as_text: bool = False
+
+
+def other_values(value: object) -> list[NewValue]:
+    """Values of every kind that a column could hold instead."""
+    found: list[object] = [None, 7, -7, 2.5, 2**62, "", "text", b"\x00\xff"]
+    if isinstance(value, int):
+        found += [value + 1, value - 1, str(value) + " ", float(value) + 0.5, value + 2**32]
+    if isinstance(value, str):
+        found += [value[:-1], value + " ", value.swapcase(), value.encode() + b"\xff"]
+    return [*(NewValue(other) for other in found if other != value), NewValue(b"\xff\xfe", as_text=True)]

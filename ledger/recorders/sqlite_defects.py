@@ -80,7 +80,7 @@ def _schema_defects(connection: sqlite3.Connection) -> Iterator[Defect]:
             yield Defect(f"the {guard} {name} is missing{consequence}", name)
         elif stored[kind, name] != definition:
             yield Defect(f"the {guard} {name} is altered{consequence}", name)
-    for kind, name in stored.keys() - expected.keys():
+    for kind, name in sorted(stored.keys() - expected.keys(), key=str):
         yield Defect(f"the {kind} {name} is none of a ledger's: it may change what is recorded or answered", name)
 
 

@@ -13,7 +13,7 @@ from ledger.chain import event_digest
 from ledger.codec import EventCodec
 from ledger.commands import Command
 from ledger.decide import Stamp, decide
-from ledger.errors import LeaseTransitionError
+from ledger.errors import LeaseTransitionError, LedgerStorageError
 from ledger.events import LeaseEvent
 from ledger.heads import Head, StreamHeads, decode_row
 from ledger.keys import LeaseKey
@@ -117,7 +117,13 @@ class CommandExecutor:
             decided.append(self._decided(key, self._heads.extend(str(key), base, rows), command, stamp))
             return decided[-1][2]
 
-        self._recorder.append_exclusively(str(key), base.state.version, build)
+        try:
+            self._recorder.append_exclusively(str(key), base.state.version, build)
+        except IntegrityError as error:
+            raise LedgerStorageError(
+                f"the storage refuses the next event of {key} though nobody else could write ({error}); "
+                "run 'lease-ledger verify'"
+            ) from error
         event, state, _, digest = decided[-1]
         self._heads.advance(key, base, state, digest)
         return event, state

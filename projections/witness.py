@@ -10,11 +10,12 @@ from typing import Final, NamedTuple
 from sqlite_utils import Database
 
 from ledger.chain import EMPTY_ROLL, event_digest, roll
+from ledger.errors import CorruptHistory
 from ledger.recorders.base import LeaseRecorder
+from ledger.salvage import Gap, rows_and_gaps
 from ledger.verification import Finding
 from projections.audit_checkpoint import read_checkpoint
 from projections.audit_schema import EVENTS, SET_ASIDE
-from projections.read_model import PAGE
 
 __all__ = ["audit_findings"]
 
@@ -93,15 +94,13 @@ def _seen_events(db: Database, witness: _Witness) -> Iterator[_Seen]:
 
 
 def _held_events(recorder: LeaseRecorder) -> Iterator[_Seen]:
-    position = 0
-    while page := recorder.log(position, PAGE):
-        for position, stream, version, tag, body in page:
-            try:
-                digest = event_digest(recorder.ledger_id, stream, version, tag, body)
-            except (AttributeError, TypeError):
-                # A row that went around the ledger may hold anything; no event has such columns.
-                digest = ""
-            yield _Seen(position, stream, version, digest)
+    for found in rows_and_gaps(recorder):
+        if not isinstance(found, Gap):
+            digest = event_digest(recorder.ledger_id, found.stream, found.version, found.tag, found.body)
+            yield _Seen(found.position, found.stream, found.version, digest)
+        elif isinstance(found.error, CorruptHistory):
+            # A row that went around the ledger may hold anything; no event has such columns.
+            yield _Seen(found.first, found.error.stream, found.error.version, "")
 
 
 class _Reader:

@@ -13,7 +13,7 @@ from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastor
 from psycopg.rows import tuple_row
 
 from ledger.errors import NotALedger
-from ledger.recorders.base import LOOK_EVERY_S, LeaseRecorder, LogRow, NewEvent, StoredFold, StreamRow
+from ledger.recorders.base import LOOK_EVERY_S, Defect, LeaseRecorder, LogRow, NewEvent, StoredFold, StreamRow
 from ledger.recorders.postgres_address import PostgresAddress
 from ledger.recorders.postgres_connections import LedgerConnection, PostgresConnections
 from ledger.recorders.postgres_guard import AdvisoryGuardLock, GuardSession
@@ -230,9 +230,9 @@ class PostgresLeaseRecorder(PostgresApplicationRecorder, LeaseRecorder):
     def stored_folds(self) -> Iterable[tuple[str, StoredFold]]:
         return [(stream, fold_of(*rest)) for stream, *rest in self._read("folds")]
 
-    def defects(self) -> Sequence[str]:
+    def defects(self) -> Sequence[Defect]:
         with self._connections.borrow() as connection:
-            return schema_defects(connection, self.address)
+            return [Defect(sentence) for sentence in schema_defects(connection, self.address)]
 
     # The library's own reading, with the patience of the rest
 

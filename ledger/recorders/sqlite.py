@@ -12,15 +12,19 @@ from eventsourcing.persistence import IntegrityError, Notification, StoredEvent
 from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteCursor, SQLiteDatastore
 from filelock import FileLock, Timeout
 
-from ledger.errors import LedgerStorageError, NotALedger
+from ledger.errors import CorruptHistory, LedgerStorageError, NotALedger
 from ledger.keys import LeaseKey
-from ledger.recorders.base import LeaseRecorder, LogRow, NewEvent, StoredFold, StreamRow
+from ledger.recorders.base import Defect, LeaseRecorder, LogRow, NewEvent, StoredFold, StreamRow
 from ledger.recorders.busy import until_free
 from ledger.recorders.file_identity import FileIdentity
 from ledger.recorders.forking import tell_of_forks
 from ledger.recorders.locks import FileGuardLock, GuardLock
 from ledger.recorders.schema import APPLICATION_ID, FORMAT, SCHEMA, TRIGGERS
 from ledger.recorders.sqlite_connections import BUSY_TIMEOUT_S, SQLiteConnections, Synchronous
+from ledger.recorders.sqlite_defects import DAMAGE, find_defects
+from ledger.recorders.sqlite_fetching import fetch
+from ledger.recorders.sqlite_identity import read_identity
+from ledger.recorders.stored_rows import is_whole_fold, log_rows, stream_rows
 from ledger.stores.filenames import token_file_name
 from ledger.threads import uninterrupted
 
@@ -32,7 +36,10 @@ CREATE_TIMEOUT_S: Final = 60
 
 _INSERT = "INSERT INTO stored_events (originator_id, originator_version, topic, state) VALUES (?, ?, ?, ?)"
 _INSERT_FOLD = "INSERT OR REPLACE INTO stored_folds (stream, version, fold, digest, state) VALUES (?, ?, ?, ?, ?)"
-_IS_STORED = "SELECT 1 FROM stored_events WHERE rowid = ? AND originator_id = ? AND originator_version = ?"
+_IS_STORED = (
+    "SELECT 1 FROM stored_events WHERE rowid = ? "
+    "AND originator_id = ? AND originator_version = ? AND topic = ? AND state = ?"
+)
 _ROWS = (
     "SELECT rowid, originator_version, topic, CAST(state AS BLOB) FROM stored_events "
     "WHERE originator_id = ? AND originator_version > ? AND originator_version <= ? ORDER BY originator_version"
@@ -46,6 +53,7 @@ _FOLD = (
     "WHERE stream = ? AND version <= ? AND fold = ? ORDER BY version DESC LIMIT 1"
 )
 _MAX_VERSION: Final = 2**63 - 1
+"""The greatest number that SQLite keeps."""
 
 _ADVICE: Final = {
     sqlite3.SQLITE_FULL: "the disk is full; free some space and try again, nothing was recorded",
@@ -58,31 +66,16 @@ _ADVICE: Final = {
 }
 
 
-def _storage_error(path: Path, error: sqlite3.Error) -> LedgerStorageError:
+def _storage_error(path: Path, error: Exception) -> LedgerStorageError:
     code = getattr(error, "sqlite_errorcode", None)
     advice = _ADVICE.get(code & 0xFF) if isinstance(code, int) else None
     kind = NotALedger if isinstance(code, int) and code & 0xFF == sqlite3.SQLITE_NOTADB else LedgerStorageError
     return kind(f"ledger {path}: {advice or error}")
 
 
-def identity(connection: sqlite3.Connection, path: Path) -> str | None:
-    """The id of the ledger in a file; ``None`` for a file without tables.
-
-    Raises:
-        NotALedger: The file holds something else, or only a newer version may open it.
-    """
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-    if not tables:
-        return None
-    if "ledger_meta" not in tables:
-        raise NotALedger(f"{path} is a SQLite database but holds no lease ledger; point --db at another file")
-    ((ledger_id, lowest_reader),) = connection.execute("SELECT ledger_id, lowest_reader FROM ledger_meta")
-    if lowest_reader > FORMAT:
-        raise NotALedger(
-            f"{path} was written in a format that needs reader version {lowest_reader}, "
-            f"and this is version {FORMAT}; upgrade lease-ledger"
-        )
-    return str(ledger_id)
+def _storable(number: int | None) -> int:
+    # Beyond what SQLite keeps there is no version and no position, so that the bound is as good.
+    return _MAX_VERSION if number is None else max(-_MAX_VERSION, min(number, _MAX_VERSION))
 
 
 def _in_transaction(writer: sqlite3.Connection, work: Callable[[], T]) -> T:
@@ -144,7 +137,7 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         with contextlib.ExitStack() as on_failure, self._storage_errors():
             on_failure.callback(self._connections.close)
             writer = self._connections.writer()
-            ledger_id = until_free(lambda: identity(writer, self.path), BUSY_TIMEOUT_S)
+            ledger_id = until_free(lambda: read_identity(writer, self.path), BUSY_TIMEOUT_S)
             ledger_id = ledger_id or self._create(writer, new_ledger_id)
             self._connections.give_back_writer(writer)
             on_failure.pop_all()
@@ -161,7 +154,7 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
     def _storage_errors(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except DAMAGE as error:
             raise _storage_error(self.path, error) from error
 
     def _create(self, writer: sqlite3.Connection, ledger_id: str) -> str:
@@ -173,7 +166,7 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         )
         try:
             with lock:
-                existing = until_free(lambda: identity(writer, self.path), BUSY_TIMEOUT_S)
+                existing = until_free(lambda: read_identity(writer, self.path), BUSY_TIMEOUT_S)
                 if existing is not None:
                     return existing
                 until_free(lambda: writer.execute("PRAGMA journal_mode = WAL"), BUSY_TIMEOUT_S)
@@ -189,7 +182,7 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
 
     def _create_tables(self, writer: sqlite3.Connection, ledger_id: str) -> None:
         writer.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        for statement in (*self.create_table_statements, *SCHEMA, *TRIGGERS.values()):
+        for statement in (*SCHEMA, *TRIGGERS.values()):
             writer.execute(statement)
         writer.execute("INSERT INTO ledger_meta VALUES (?, ?, ?)", (ledger_id, FORMAT, FORMAT))
 
@@ -206,13 +199,13 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
                 return position
             finally:
                 self._connections.give_back_writer(writer)
-        except sqlite3.Error as error:
+        except DAMAGE as error:
             raise _storage_error(self.path, error) from error
 
     def append_exclusively(self, stream: str, after: int, build: Callable[[Sequence[StreamRow]], NewEvent]) -> int:
         def append(writer: sqlite3.Connection) -> int:
-            found = writer.execute(_ROWS, (stream, after, _MAX_VERSION)).fetchall()
-            return self._insert_with_fold(writer, build([StreamRow._make(row) for row in found]))
+            found = fetch(writer, _ROWS, (stream, after, _MAX_VERSION))
+            return self._insert_with_fold(writer, build(stream_rows(stream, after, found)))
 
         return self._write(append)
 
@@ -247,11 +240,11 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         return position
 
     def _check_stored(self, writer: sqlite3.Connection, event: NewEvent, position: int) -> None:
-        # A trigger that somebody added may have swallowed it without a word.
-        look = (position, event.stream, event.version)
+        # A trigger that somebody added may have swallowed or changed it without a word.
+        look = (position, event.stream, event.version, event.tag, event.body.decode())
         if not until_free(lambda: writer.execute(_IS_STORED, look).fetchall(), BUSY_TIMEOUT_S):
             raise LedgerStorageError(
-                f"ledger {self.path}: the event was not stored, though SQLite reported no error; nothing was recorded; "
+                f"ledger {self.path}: the event is not stored as it was sent, though SQLite reported no error; "
                 "run 'lease-ledger verify', which names what was altered in the file"
             )
 
@@ -279,20 +272,18 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         try:
             reader = self._connections.reader()
             try:
-                return reader.execute(query, parameters).fetchall()
+                return fetch(reader, query, parameters)
             finally:
                 self._connections.give_back_reader(reader)
-        except sqlite3.Error as error:
+        except DAMAGE as error:
             raise _storage_error(self.path, error) from error
 
     def rows(self, stream: str, after: int = 0, upto: int | None = None) -> Sequence[StreamRow]:
-        parameters = (stream, after, _MAX_VERSION if upto is None else upto)
-        found = self._read(_ROWS, parameters)
-        return [StreamRow._make(row) for row in found]
+        parameters = (stream, _storable(after), _storable(upto))
+        return stream_rows(stream, after, self._read(_ROWS, parameters))
 
     def log(self, after: int, limit: int) -> Sequence[LogRow]:
-        found: Sequence[LogRow] = self._read(_LOG, (after, limit))
-        return found
+        return log_rows(after, self._read(_LOG, (_storable(after), limit)))
 
     def last_position(self) -> int:
         ((position,),) = self._read("SELECT COALESCE(MAX(rowid), 0) FROM stored_events")
@@ -301,33 +292,33 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
     def last_version(self, stream: str) -> int:
         query = "SELECT COALESCE(MAX(originator_version), 0) FROM stored_events WHERE originator_id = ?"
         ((version,),) = self._read(query, (stream,))
-        return int(version)
+        if not isinstance(version, int):
+            raise CorruptHistory(stream, 0, f"its last version is {version!r}")
+        return version
 
     def streams(self) -> Sequence[str]:
         found = self._read("SELECT DISTINCT originator_id FROM stored_events ORDER BY 1")
+        for (stream,) in found:
+            if not isinstance(stream, str):
+                raise CorruptHistory(repr(stream), 0, "its stream is no lease")
         return [stream for (stream,) in found]
 
     def change_token(self) -> int:
         return self.last_position()
 
     def stored_fold(self, stream: str, fold: int, upto: int | None = None) -> StoredFold | None:
-        parameters = (stream, _MAX_VERSION if upto is None else upto, fold)
-        return next(iter(map(StoredFold._make, self._read(_FOLD, parameters))), None)
+        parameters = (stream, _storable(upto), fold)
+        return next(filter(is_whole_fold, map(StoredFold._make, self._read(_FOLD, parameters))), None)
 
     def stored_folds(self) -> Iterable[tuple[str, StoredFold]]:
         query = "SELECT stream, version, fold, digest, CAST(state AS BLOB) FROM stored_folds"
         found = self._read(query)
         return [(stream, StoredFold._make(rest)) for stream, *rest in found]
 
-    def defects(self) -> Sequence[str]:
-        stored = dict(self._read("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'"))
-        damage = [text for (text,) in self._read("PRAGMA quick_check(10)") if text != "ok"]
-        missing = [
-            f"the guard trigger {name} is missing or altered: the file was not append-only"
-            for name, sql in TRIGGERS.items()
-            if stored.get(name) != sql.strip()
-        ]
-        return [*missing, *(f"the file is damaged: {text}" for text in damage)]
+    def defects(self) -> Sequence[Defect]:
+        self._file.check()
+        with self._storage_errors(), contextlib.closing(self._connections.reader()) as connection:
+            return find_defects(connection, self.ledger_id)
 
     def close(self) -> None:
         self._connections.close()

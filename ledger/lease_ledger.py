@@ -462,7 +462,8 @@ class LeaseLedger(AuthLeaseHandle):
             LedgerStorageError: The key cannot be read or made.
         """
         if self._fingerprinter is None:
-            self._fingerprinter = Fingerprinter(load_fingerprint_key(self.recorder.sidecar("fingerprint-key")))
+            key_file = self.recorder.sidecar("fingerprint-key")
+            self._fingerprinter = Fingerprinter(load_fingerprint_key(key_file, self.recorder.access))
         return self._fingerprinter.fingerprint(secret)
 
     def _publish(

@@ -6,7 +6,7 @@ agree on who writes. That is noticed before every write, and by readers within a
 name (hard link) of the file, for whoever opened it by that name would write another log.
 
 A copy written over the file's content keeps its name and inode. Whenever the file's size or time changed, which a
-checkpoint brings about too, it is compared with its log, at most every twentieth of a second; what that can see is told
+checkpoint brings about too, it is compared with its log, for at most a tenth of the time; what that can see is told
 in :mod:`ledger.recorders.sqlite_log_fit`.
 """
 
@@ -29,8 +29,9 @@ __all__ = ["FileIdentity"]
 READERS_LOOK_EVERY_S: Final = 0.01
 """How long readers rely on the last look at the path; looking costs as much as a snapshot does."""
 
-COMPARE_EVERY_S: Final = 0.05
-"""How long everybody relies on the last comparison of file and log: while many write, checkpoints follow closely."""
+REST_IN_COMPARISONS: Final = 10
+"""How many times as long as the last comparison of file and log took everybody relies on it: when many write, one
+checkpoint follows another."""
 
 _SIDES: Final = {"-wal": "write-ahead log", "-shm": "shared memory"}
 
@@ -98,8 +99,10 @@ class FileIdentity:
             self._check_unchanged(found)
         else:
             self._check_sides()
-            if (found.st_size, found.st_mtime_ns) != self._content and time.monotonic() >= self._compare_at:
-                self._compare((found.st_size, found.st_mtime_ns))
+            content = (found.st_size, found.st_mtime_ns)
+            shrank = found.st_size < self._content[0]
+            if content != self._content and (shrank or time.monotonic() >= self._compare_at):
+                self._compare(content)
         self._readers_look_at = time.monotonic() + READERS_LOOK_EVERY_S
 
     def check_now_and_then(self) -> None:
@@ -131,6 +134,8 @@ class FileIdentity:
     def _compare(self, content: tuple[int, int]) -> None:
         with self._comparing:
             if content != self._content:
+                began = time.monotonic()
                 refuse_unfitting_log(self._file)
+                now = time.monotonic()
                 self._content = content
-                self._compare_at = time.monotonic() + COMPARE_EVERY_S
+                self._compare_at = now + REST_IN_COMPARISONS * (now - began)

@@ -64,7 +64,8 @@ def test_a_secret_that_kubernetes_exchanges_is_read_anew(store: FileTokenStore) 
 def test_a_link_is_never_replaced_by_a_save_which_says_the_way_on(store: FileTokenStore) -> None:
     file = _mounted(store)
     before = file.read_bytes()
-    for refused in (lambda: store.save(KEY, NEWER), lambda: store.check_savable(KEY)):
+    uses: list[Callable[[], object]] = [lambda: store.save(KEY, NEWER), lambda: store.check_savable(KEY)]
+    for refused in uses:
         with pytest.raises(TokenPermissionDenied, match=r"symbolic link.*put the file itself in its place"):
             refused()
     assert store.path_of(KEY).is_symlink()
@@ -163,12 +164,13 @@ def test_a_link_past_something_of_another_users_is_not_followed(store: FileToken
 def test_a_folder_of_another_users_is_refused_for_reading_and_writing(store: FileTokenStore) -> None:
     store.save(KEY, TOKENS)
     os.chown(store.root, 65_534, -1)
-    for use in (
+    uses: list[Callable[[], object]] = [
         lambda: store.load(KEY),
         lambda: store.save(KEY, NEWER),
         lambda: store.check_savable(KEY),
         lambda: store.clear(KEY),
-    ):
+    ]
+    for use in uses:
         with pytest.raises(TokenPermissionDenied, match="belongs to another user"):
             use()
 

@@ -5,13 +5,14 @@ log's pages over it without a question, and events are undone, brought back or m
 other, so what a ledger promises is compared instead: it only ever grows, so the file alone holds an earlier state of
 the very ledger that file and log are together.
 
-What is seen: another ledger's file, one that is no database or was emptied; a file whose last event is not the same in
-both, or is later than the log; events after it that are missing from the table or its index, or that no chain of this
-ledger leads to; a file that a backup wrote (SQLite then counts its schema's changes anew).
+What is seen: another ledger's file, one that is no database or was emptied; a file whose last event is not the same
+in both, or is later than the log; an event of the log that is not there; events after the file's last that are missing
+from the table or its index, or that no chain of this ledger leads to; a file that a backup wrote, if the log changed
+the schema's page (SQLite counts the schema's changes anew in a backup).
 
-What cannot be seen: a plain copy of this very ledger taken after the log was begun. The log then leads from it to the
-latest event, and nothing is lost or mixed; that the copy was meant to undo something is what no file says. What else
-such a copy may have mixed, in the index of old events, ``verify`` finds.
+What cannot be seen: a copy of this very ledger taken after the log was begun. The log then leads from it to the latest
+event, and nothing is lost or mixed; that the copy was meant to undo something is what no file says. What else a copy
+may have mixed, in the index of old events, ``verify`` finds.
 """
 
 import contextlib
@@ -28,6 +29,7 @@ import msgspec
 from ledger.chain import event_digest, genesis_digest
 from ledger.errors import LedgerStorageError
 from ledger.one_line import one_line
+from ledger.recorders.sqlite_log import Leaf, LogEnd, end_of_log, verified_end_of_log
 
 __all__ = ["refuse_unfitting_log"]
 
@@ -37,12 +39,18 @@ _BETWEEN_LOOKS_S: Final = 0.025
 
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _CHAIN_LOOKS: Final = 3
+_UNLIKE_ANY_OTHER_BYTES: Final = 100
+"""So much of an event's text, which begins with its id, always lies on the page of its row."""
+
+_SETTLED_AFTER_S: Final = 5.0
+"""When a log was not written for this long, nobody is in the middle of its last transaction."""
 
 _LAST: Final = "SELECT rowid, originator_id, originator_version FROM stored_events ORDER BY rowid DESC LIMIT 1"
 _FOUND: Final = """
     SELECT COUNT(*) FROM stored_events AS listed WHERE rowid > ? AND EXISTS (
         SELECT 1 FROM stored_events AS found WHERE found.originator_id = listed.originator_id
             AND found.originator_version = listed.originator_version)"""
+_BODY: Final = "SELECT CAST(state AS BLOB) FROM stored_events WHERE rowid = ?"
 _CHAINED: Final = """
     SELECT originator_id, originator_version, CAST(state AS BLOB) FROM stored_events
     WHERE rowid > ? ORDER BY rowid DESC LIMIT ?"""
@@ -107,12 +115,18 @@ def _misfit(path: Path) -> str | None:
         if path.stat().st_size == 0:
             return "the file is empty"
         alone = _state_alone(path)
+        # In this order: what is found later may only be more.
+        end = _settled(path, end_of_log(path))
         with _connected(path, "mode=ro") as connection:
             connection.execute("BEGIN")
             together = _state_of(connection)
             if together.ledger_id is None:
                 return None
-            return _contradiction(alone, together) or _missing(connection, alone, together)
+            return (
+                _contradiction(alone, together)
+                or _unlogged(path, connection, alone, end)
+                or _missing(connection, alone, together)
+            )
     except OSError:
         return None
     except sqlite3.Error as error:
@@ -166,6 +180,47 @@ def _contradiction(alone: _State | None, together: _State) -> str | None:
     if alone.last is not None and (together.last is None or alone.last[0] > together.last[0]):
         return f"the file ends with event {alone.last[0]}, the log with {together.last[0] if together.last else 0}"
     return None
+
+
+def _settled(path: Path, end: LogEnd) -> LogEnd:
+    """The same, with its last transaction as one that everybody sees, when it is."""
+    try:
+        idle_s = time.time() - Path(f"{path}-wal").stat().st_mtime
+    except OSError:
+        return end
+    return end._replace(published=end.last) if idle_s > _SETTLED_AFTER_S else end
+
+
+def _unlogged(path: Path, connection: sqlite3.Connection, alone: _State | None, end: LogEnd) -> str | None:
+    """What of the log is not there, or what is there beyond it."""
+    if _beyond(alone, end) is None and _unseen(path, connection, alone, end.published) is None:
+        return None
+    # A power loss may have torn the end of the log.
+    sure = _settled(path, verified_end_of_log(path))
+    return _beyond(alone, sure) or _unseen(path, connection, alone, sure.published)
+
+
+def _beyond(alone: _State | None, end: LogEnd) -> str | None:
+    if alone is None or alone.last is None or end.last is None or alone.last[0] <= end.last.last:
+        return None
+    return f"the file ends with event {alone.last[0]}, the log with {end.last.last}"
+
+
+def _unseen(path: Path, connection: sqlite3.Connection, alone: _State | None, logged: Leaf | None) -> str | None:
+    if logged is None:
+        return None
+    if not _is_on(logged, connection):
+        return f"event {logged.last} of the log is not there"
+    if alone is not None and alone.last is not None and alone.last[0] >= logged.last:
+        with _connected(path, "immutable=1") as connection_alone:
+            if not _is_on(logged, connection_alone):
+                return f"event {logged.last} is another one in each"
+    return None
+
+
+def _is_on(logged: Leaf, connection: sqlite3.Connection) -> bool:
+    found = connection.execute(_BODY, (logged.last,)).fetchone()
+    return found is not None and bytes(found[0] or b"")[:_UNLIKE_ANY_OTHER_BYTES] in logged.page
 
 
 def _missing(connection: sqlite3.Connection, alone: _State | None, together: _State) -> str | None:

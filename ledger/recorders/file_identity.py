@@ -12,8 +12,10 @@ in :mod:`ledger.recorders.sqlite_log_fit`.
 
 import contextlib
 import os
+import sqlite3
 import threading
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +23,8 @@ from ledger.errors import LedgerStorageError
 from ledger.one_line import one_line
 from ledger.recorders.forking import tell_of_forks
 from ledger.recorders.sqlite_log_fit import refuse_unfitting_log
-from ledger.recorders.sqlite_opening import refuse_second_name
+from ledger.recorders.sqlite_opening import Reach, refuse_second_name, sqlite_uri
+from ledger.threads import uninterrupted
 
 __all__ = ["FileIdentity"]
 
@@ -33,54 +36,104 @@ REST_IN_COMPARISONS: Final = 10
 """How many times as long as the last comparison of file and log took everybody relies on it: when many write, one
 checkpoint follows another."""
 
+BUSY_TIMEOUT_S: Final = 30
+
 _SIDES: Final = {"-wal": "write-ahead log", "-shm": "shared memory"}
 
 
 class FileIdentity:
-    """Which files a connection was opened for.
+    """Which files a ledger was opened for.
+
+    It holds a connection of its own that does nothing: while that one is open nobody, this process included, removes
+    the log and the shared memory in good order and makes others.
 
     Args:
-        path: The ledger's file, without links; it exists, and a connection has read it, so that the other two exist.
-        unchanging: Nobody writes the file and there is no log: it was opened as it lies, without locks.
+        path: The ledger's file, without links. It exists.
+        reach: How it was opened.
+
+    Raises:
+        OSError: The file is gone.
+        sqlite3.Error: It cannot be read.
     """
 
-    def __init__(self, path: Path, *, unchanging: bool = False) -> None:
+    def __init__(self, path: Path, reach: Reach = Reach.WRITE) -> None:
         self._file = path
         self._path = str(path)
-        self._unchanging = unchanging
+        self._reach = reach
         found = os.stat(self._path)  # noqa: PTH116  # on the way of every read and write
         self._inode, self._device = found.st_ino, found.st_dev
         self._content = (found.st_size, found.st_mtime_ns)
         self._compare_at = 0.0
-        self._comparing = threading.Lock()
         self._readers_look_at = 0.0
-        self._sides: list[tuple[str, int]] = []
-        for ending in () if unchanging else _SIDES:
-            # In any other mode than write-ahead logging, into which whoever writes puts the file, there are none.
-            with contextlib.suppress(FileNotFoundError):
-                self._sides.append((ending, Path(f"{path}{ending}").stat().st_ino))
-        # Other threads must not fork in the middle of a comparison, which has connections of its own.
+        self._holding: sqlite3.Connection | None = None
+        self._sides: Sequence[tuple[str, int]] = ()
+        self._closed = False
+        # Held while a connection is opened or closed here, which no thread must be in the middle of in a fork.
+        self._connecting = threading.Lock()
         tell_of_forks(self)
+        uninterrupted(self._hold)
 
     def before_fork(self) -> None:
-        """Wait until nobody compares, and let nobody begin."""
-        self._comparing.acquire()
+        """Wait until nobody opens a connection, and let nobody begin."""
+        self._connecting.acquire()
 
     def after_fork_in_parent(self) -> None:
         """Go on."""
-        self._comparing.release()
+        self._connecting.release()
 
     def after_fork_in_child(self) -> None:
-        """Go on."""
-        self._comparing.release()
+        """Close what belongs to the parent; the next look opens a connection of this process's own."""
+        if self._holding is not None:
+            self._holding.close()
+        self._holding = None
+        self._connecting.release()
+
+    def close(self) -> None:
+        """Look no more."""
+        self._closed = True
+        uninterrupted(self._let_go)
+
+    def _hold(self) -> None:
+        with self._connecting:
+            if self._closed or self._holding is not None or self._reach is Reach.UNCHANGING:
+                return
+            connection = sqlite3.connect(
+                sqlite_uri(self._file, self._reach),
+                uri=True,
+                timeout=BUSY_TIMEOUT_S,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+            try:
+                connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
+            except BaseException:
+                connection.close()
+                raise
+            self._sides = list(self._beside())
+            self._holding = connection
+
+    def _let_go(self) -> None:
+        with self._connecting:
+            if self._holding is not None:
+                self._holding.close()
+            self._holding = None
+
+    def _beside(self) -> Iterator[tuple[str, int]]:
+        for ending in _SIDES:
+            # In any other mode than write-ahead logging, into which whoever writes puts the file, there are none.
+            with contextlib.suppress(FileNotFoundError):
+                yield ending, Path(f"{self._path}{ending}").stat().st_ino
 
     def check(self) -> None:
         """Make sure that the path still leads to the files.
 
         Raises:
             LedgerStorageError: One was replaced or removed, got a second name, or holds what does not belong there.
+            sqlite3.Error: In a forked child: the file cannot be read.
         """
         self._readers_look_at = 0.0
+        if self._closed:
+            return
         try:
             found = os.stat(self._path)  # noqa: PTH116
         except OSError as error:
@@ -95,9 +148,11 @@ class FileIdentity:
             )
         if found.st_nlink > 1:
             refuse_second_name(self._file, found)
-        if self._unchanging:
+        if self._reach is Reach.UNCHANGING:
             self._check_unchanged(found)
         else:
+            if self._holding is None:
+                uninterrupted(self._hold)
             self._check_sides()
             content = (found.st_size, found.st_mtime_ns)
             shrank = found.st_size < self._content[0]
@@ -132,10 +187,11 @@ class FileIdentity:
             )
 
     def _compare(self, content: tuple[int, int]) -> None:
-        with self._comparing:
-            if content != self._content:
-                began = time.monotonic()
-                refuse_unfitting_log(self._file)
-                now = time.monotonic()
-                self._content = content
-                self._compare_at = now + REST_IN_COMPARISONS * (now - began)
+        with self._connecting:
+            if content == self._content:
+                return
+            began_s = time.monotonic()
+            refuse_unfitting_log(self._file)
+            now_s = time.monotonic()
+            self._content = content
+            self._compare_at = now_s + REST_IN_COMPARISONS * (now_s - began_s)

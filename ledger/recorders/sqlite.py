@@ -148,7 +148,8 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         )
         self._connections = SQLiteConnections(self.path, self._uri, synchronous)
         self.ledger_id = uninterrupted(lambda: self._open(new_ledger_id))
-        self._file = FileIdentity(self.path, self.reach)
+        with self._storage_errors():
+            self._file = FileIdentity(self.path, self.reach)
         share_side_files(self.path)
         tell_of_forks(self)
 
@@ -227,8 +228,8 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
     def append(self, event: NewEvent) -> int:
         if event.fold is not None:
             return self._write(lambda writer: self._insert_with_fold(writer, event))
-        self._check_before_write()
         try:
+            self._check_before_write()
             writer = self._connections.writer()
             try:
                 # One call into SQLite, which commits by itself: an interrupt comes before it or after it.
@@ -251,8 +252,8 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         """Do several things in one transaction, where no signal handler runs."""
 
         def transaction() -> T:
-            self._check_before_write()
             with self._storage_errors():
+                self._check_before_write()
                 writer = self._connections.writer()
                 try:
                     return _in_transaction(writer, lambda: work(writer))
@@ -290,8 +291,8 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         look = (position, event.stream, event.version)
         if not until_free(lambda: writer.execute(_IS_STORED, look).fetchall(), BUSY_TIMEOUT_S):
             raise LedgerStorageError(
-                f"ledger {one_line(self.path)}: the event was not stored, though SQLite reported no error; nothing was recorded; "
-                "run 'lease-ledger verify', which names what was altered in the file"
+                f"ledger {one_line(self.path)}: the event was not stored, though SQLite reported no error; nothing was "
+                "recorded; run 'lease-ledger verify', which names what was altered in the file"
             )
 
     def _insert_events(self, c: SQLiteCursor, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int] | None:
@@ -314,8 +315,8 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         return [replace(row, state=str(row.state).encode()) for row in found]
 
     def _read(self, query: str, parameters: Sequence[object] = ()) -> list[Any]:
-        self._file.check_now_and_then()
         try:
+            self._file.check_now_and_then()
             reader = self._connections.reader()
             try:
                 return reader.execute(query, parameters).fetchall()

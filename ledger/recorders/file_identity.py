@@ -191,7 +191,8 @@ class FileIdentity:
             if content == self._content:
                 return
             began_s = time.monotonic()
-            refuse_unfitting_log(self._file)
+            fits = refuse_unfitting_log(self._file)
             now_s = time.monotonic()
-            self._content = content
+            if fits:
+                self._content = content
             self._compare_at = now_s + REST_IN_COMPARISONS * (now_s - began_s)

@@ -5,12 +5,11 @@ this it needs no lock and disturbs none: the locks of a database lie on its othe
 this process opened would drop them.
 """
 
-import contextlib
 import itertools
-import mmap
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
+from io import FileIO
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -20,15 +19,17 @@ _HEADER_BYTES: Final = 32
 _FRAME_HEADER_BYTES: Final = 24
 _LITTLE, _BIG = 0x377F0682, 0x377F0683
 _TABLE_LEAF: Final = 0x0D
+_INTEGERS: Final = frozenset({1, 2, 3, 4, 5, 6, 8, 9})
+_TEXTS: Final = (0, 2, 3)
 _MOST_FRAMES: Final = 400
 _MASK: Final = 0xFFFF_FFFF
 
 
 class Leaf(NamedTuple):
-    """A page with rows of a table.
+    """A page with events.
 
     Attributes:
-        last: The greatest row id on it.
+        last: The greatest position on it.
         page: Its bytes.
     """
 
@@ -37,7 +38,7 @@ class Leaf(NamedTuple):
 
 
 class LogEnd(NamedTuple):
-    """The latest rows in a log.
+    """The latest events in a log.
 
     Attributes:
         last: Those of its last transaction, which others may not see yet.
@@ -49,22 +50,33 @@ class LogEnd(NamedTuple):
 
 
 class _Log:
-    """A log's bytes."""
+    """A log's bytes. Read, not mapped: others may cut it short at any moment."""
 
-    def __init__(self, data: mmap.mmap) -> None:
-        self.data = data
-        self.magic, _, self.page_bytes, _ = struct.unpack_from(">4I", data, 0)
-        self.salts = bytes(data[16:24])
+    def __init__(self, file: FileIO) -> None:
+        self._file = file
+        self.header = self._read(0, _HEADER_BYTES)
+        self.magic, _, self.page_bytes, _ = struct.unpack_from(">4I", self.header, 0)
+        self.salts = self.header[16:24]
         self.frame_bytes = _FRAME_HEADER_BYTES + (self.page_bytes or 1)
-        self.frames = (len(data) - _HEADER_BYTES) // self.frame_bytes if self.magic in (_LITTLE, _BIG) else 0
+        size = os.fstat(file.fileno()).st_size
+        self.frames = (size - _HEADER_BYTES) // self.frame_bytes if self.magic in (_LITTLE, _BIG) else 0
 
-    def _start(self, frame: int) -> int:
-        return _HEADER_BYTES + frame * self.frame_bytes
+    def _read(self, start: int, length: int) -> bytes:
+        self._file.seek(start)
+        data = self._file.read(length)
+        if len(data) < length:
+            raise EOFError
+        return data
+
+    def _frame_header(self, frame: int) -> bytes:
+        return self._read(_HEADER_BYTES + frame * self.frame_bytes, _FRAME_HEADER_BYTES)
+
+    def _page(self, frame: int) -> bytes:
+        return self._read(_HEADER_BYTES + frame * self.frame_bytes + _FRAME_HEADER_BYTES, self.page_bytes)
 
     def is_current(self, frame: int) -> bool:
         """Whether a frame was written since the log was begun anew, and is not left over from before."""
-        start = self._start(frame)
-        return bytes(self.data[start + 8 : start + 16]) == self.salts
+        return self._frame_header(frame)[8:16] == self.salts
 
     def current(self) -> int:
         """How many frames are: those that come first."""
@@ -75,38 +87,48 @@ class _Log:
         return low
 
     def ends_transaction(self, frame: int) -> bool:
-        return self.data[self._start(frame) + 4 : self._start(frame) + 8] != b"\0\0\0\0"
+        return self._frame_header(frame)[4:8] != b"\0\0\0\0"
 
     def leaf(self, frame: int) -> Leaf | None:
-        start = self._start(frame) + _FRAME_HEADER_BYTES
+        page = self._page(frame)
         # The first page, with the schema, begins with the header of the file.
-        if self.data[start] != _TABLE_LEAF:
+        if page[0] != _TABLE_LEAF:
             return None
-        page = bytes(self.data[start : start + self.page_bytes])
         (cells,) = struct.unpack_from(">H", page, 3)
         if not cells or 8 + 2 * cells > len(page):
             return None
         (cell,) = struct.unpack_from(">H", page, 8 + 2 * (cells - 1))
         try:
             _, after = _varint(page, cell)
-            row, _ = _varint(page, after)
+            row, after = _varint(page, after)
+            return Leaf(row, page) if _is_event(page, after) else None
         except IndexError:
             return None
-        return Leaf(row, page)
 
     def verified(self) -> int:
         """How many frames count, by their checksums: what was torn, and all after it, is none of the log."""
         order = ">" if self.magic == _BIG else "<"
-        sums = _checksum(order, self.data[: _HEADER_BYTES - 8], (0, 0))
-        if sums != struct.unpack_from(">2I", self.data, _HEADER_BYTES - 8):
+        sums = _checksum(order, self.header[:-8], (0, 0))
+        if sums != struct.unpack_from(">2I", self.header, _HEADER_BYTES - 8):
             return 0
         for frame in range(self.frames):
-            start = self._start(frame)
-            sums = _checksum(order, self.data[start : start + 8], sums)
-            sums = _checksum(order, self.data[start + _FRAME_HEADER_BYTES : start + self.frame_bytes], sums)
-            if not self.is_current(frame) or sums != struct.unpack_from(">2I", self.data, start + 16):
+            header = self._frame_header(frame)
+            sums = _checksum(order, self._page(frame), _checksum(order, header[:8], sums))
+            if header[8:16] != self.salts or sums != struct.unpack_from(">2I", header, 16):
                 return frame
         return self.frames
+
+
+def _is_event(page: bytes, record: int) -> bool:
+    """Whether a record has the columns of an event: a text, an integer, and two texts, as no other table's has."""
+    size, at = _varint(page, record)
+    kinds: list[int] = []
+    while at < record + size:
+        kind, at = _varint(page, at)
+        kinds.append(kind)
+    return (
+        len(kinds) == 4 and kinds[1] in _INTEGERS and all(kinds[column] % 2 and kinds[column] > 12 for column in _TEXTS)
+    )
 
 
 def _varint(page: bytes, at: int) -> tuple[int, int]:
@@ -128,47 +150,38 @@ def _checksum(order: str, data: bytes, sums: tuple[int, int]) -> tuple[int, int]
     return first, second
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[_Log | None]:
-    try:
-        fd = os.open(f"{path}-wal", os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
-    except OSError:
-        yield None
-        return
-    try:
-        if os.fstat(fd).st_size < _HEADER_BYTES:
-            yield None
-            return
-        with mmap.mmap(fd, 0, access=mmap.ACCESS_READ) as data:
-            yield _Log(data)
-    finally:
-        os.close(fd)
-
-
 def end_of_log(path: Path) -> LogEnd:
-    """The latest rows in the log of a ledger, without making sure that its end is not torn.
+    """The latest events in the log of a ledger, without making sure that its end is not torn.
 
     Args:
         path: The ledger's file; the log lies beside it.
     """
-    with _opened(path) as log:
-        return LogEnd(None, None) if log is None else _latest(log, log.current())
+    return _looked(path, lambda log: _latest(log, log.current()))
 
 
 def verified_end_of_log(path: Path) -> LogEnd:
-    """The greatest rows in all of the log that counts: slow, and sure.
+    """The latest events in all of the log that counts: slow, and sure.
 
     Args:
         path: The ledger's file; the log lies beside it.
     """
-    with _opened(path) as log:
-        if log is None:
-            return LogEnd(None, None)
-        frames = log.verified()
-        ends = [frame for frame in range(frames) if log.ends_transaction(frame)]
-        until = [end + 1 for end in ends[-2:]]
-        found = [_greatest(log.leaf(frame) for frame in range(end)) for end in until]
-        return LogEnd(found[-1] if found else None, found[0] if len(found) > 1 else None)
+    return _looked(path, _sure)
+
+
+def _looked(path: Path, look: Callable[[_Log], LogEnd]) -> LogEnd:
+    try:
+        # A few short pieces of it are wanted, and none twice.
+        with Path(f"{path}-wal").open("rb", buffering=0) as file:
+            return look(_Log(file))
+    except (OSError, EOFError):
+        # Gone, begun anew or cut short by others: it holds nothing that the file does not.
+        return LogEnd(None, None)
+
+
+def _sure(log: _Log) -> LogEnd:
+    ends = [frame for frame in range(log.verified()) if log.ends_transaction(frame)]
+    found = [_greatest(log.leaf(frame) for frame in range(end + 1)) for end in ends[-2:]]
+    return LogEnd(found[-1] if found else None, found[0] if len(found) > 1 else None)
 
 
 def _latest(log: _Log, frames: int) -> LogEnd:
@@ -183,5 +196,5 @@ def _latest(log: _Log, frames: int) -> LogEnd:
     return LogEnd(found[0] if found else None, found[1] if len(found) > 1 else None)
 
 
-def _greatest(leaves: "Iterator[Leaf | None] | tuple[Leaf | None, ...]") -> Leaf | None:
+def _greatest(leaves: Iterable[Leaf | None]) -> Leaf | None:
     return max((leaf for leaf in leaves if leaf is not None), key=lambda leaf: leaf.last, default=None)

@@ -73,31 +73,37 @@ class _State(NamedTuple):
     last: tuple[int, str, int] | None
 
 
-def refuse_unfitting_log(path: Path) -> None:
+def refuse_unfitting_log(path: Path) -> bool:
     """Compare the file at a path with what it is together with its log. Writes nothing, and leaves both as they are.
 
-    Others may write and move the log's pages into the file meanwhile: what does not fit is looked at again, and counts
-    only when nobody touched the file between two looks.
+    Others may write and move the log's pages into the file meanwhile: what does not fit counts only when it is seen
+    twice and nobody touched the file in between.
 
     Args:
         path: The ledger's file, without links.
 
+    Returns:
+        Whether they fit; otherwise others were too busy to tell.
+
     Raises:
         LedgerStorageError: They do not belong together; the message says what to do.
     """
+    seen: tuple[int, int, int] | None = None
     for _ in range(_LOOKS):
-        before = _touched(path)
+        touched = _touched(path)
         misfit = _misfit(path)
         if misfit is None:
-            return
-        time.sleep(_BETWEEN_LOOKS_S)
-        if before == _touched(path):
+            return True
+        if touched is not None and touched == seen == _touched(path):
             raise LedgerStorageError(
                 f"ledger {one_line(path)}: the file and its write-ahead log do not belong together: {misfit}; they are "
                 "damaged, or a copy was put in the file's place while the log was there. Nothing was changed: stop "
                 f"what uses the ledger and keep all its files aside; then remove {one_line(path.name)}-wal and "
                 f"{one_line(path.name)}-shm to go on with the copy, or put the former file back"
             )
+        seen = touched
+        time.sleep(_BETWEEN_LOOKS_S)
+    return False
 
 
 def _touched(path: Path) -> tuple[int, int, int] | None:

@@ -161,8 +161,11 @@ class FileIdentity:
         self._readers_look_at = time.monotonic() + READERS_LOOK_EVERY_S
 
     def check_now_and_then(self) -> None:
-        """The same for whoever only reads, without looking again right after the last look that found all well."""
-        if time.monotonic() >= self._readers_look_at:
+        """The same for whoever only reads, without looking again right after the last look that found all well.
+
+        A file that is read without locks, as it lies, is looked at every time.
+        """
+        if time.monotonic() >= self._readers_look_at or self._reach is Reach.UNCHANGING:
             self.check()
 
     def _check_sides(self) -> None:

@@ -103,7 +103,9 @@ class LeaseLedger(AuthLeaseHandle):
 
         Args:
             url: ``sqlite:///relative.db`` or ``sqlite:////absolute.db``, optionally with ``?synchronous=normal``
-                (an acknowledged event then survives the process but perhaps not a power loss);
+                (an acknowledged event then survives the process but perhaps not a power loss) and ``share=group`` (a
+                new file is made for the group of its folder too, 0660, and so is all beside it; else for its owner
+                alone);
                 ``postgresql://user@host/database`` for many machines, optionally with ``?schema=name`` and
                 ``create=no`` (leave making the tables to ``lease-ledger init``); ``memory://`` for tests.
             clock: Returns epoch milliseconds; the system clock by default. The ledger reads time from nothing else.

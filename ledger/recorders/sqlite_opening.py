@@ -110,7 +110,8 @@ def prepare(path: Path, access: Access = OWNER_ALONE) -> Reach:
     Raises:
         LedgerStorageError: The file cannot be made, or its write-ahead log is not its own.
     """
-    _make(path, access)
+    if not path.exists():
+        _make(path, access)
     if _has_log(path):
         refuse_unfitting_log(path)
     return _reach(path)
@@ -131,8 +132,11 @@ def share_side_files(path: Path) -> None:
 
 
 def _make(path: Path, access: Access) -> None:
-    if path.exists():
-        return
+    if _has_log(path):
+        raise LedgerStorageError(
+            f"ledger {one_line(path)}: the file is gone, but its write-ahead log {one_line(path.name)}-wal is there and "
+            "may hold events; put the file back, or move the log and -shm away to make a new ledger"
+        )
     try:
         if len(os.fsencode(path.name)) > _LONGEST_NAME_BYTES:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from ledger.credentials import Credentials
 from ledger.keys import LeaseKey
+from ledger.lease_ledger import LeaseLedger
 from ledger.store_errors import TokenIOError, TokenPermissionDenied, TokenStoreError
 from ledger.stores import FileTokenStore
-from ledger.tokens import PersistedTokens
+from ledger.tokens import PersistedAuthMode, PersistedTokens
 
 KEY = LeaseKey("dev", "openai", "work")
 LONG_KEY = LeaseKey("x" * 300, "y")
@@ -75,6 +77,35 @@ def test_a_link_is_never_replaced_by_a_save_which_says_the_way_on(store: FileTok
     store.check_savable(KEY)
     store.save(KEY, NEWER)
     assert store.load(KEY) == NEWER
+
+
+def test_no_token_is_spent_whose_successor_could_not_be_saved(store: FileTokenStore, tmp_path: Path) -> None:
+    sent: list[PersistedTokens] = []
+
+    def refresh(old: PersistedTokens) -> PersistedTokens:
+        sent.append(old)
+        return PersistedTokens(
+            PersistedAuthMode.EXTERNAL_TOKENS, primary_secret="new", refresh_token="r2", expires_at=2**40
+        )
+
+    with LeaseLedger.open(f"sqlite:///{tmp_path}/auth.db", clock=lambda: 1_000_000) as ledger:
+        credentials = Credentials(ledger, store)
+        credentials.login(
+            KEY,
+            PersistedTokens(
+                PersistedAuthMode.EXTERNAL_TOKENS, primary_secret="old", refresh_token="r1", expires_at=1030
+            ),
+        )
+        moved = store.root / "moved.json"
+        store.path_of(KEY).rename(moved)
+        store.path_of(KEY).symlink_to(moved.name)
+        assert credentials.fresh(KEY, refresh, window=60.0).primary_secret == "old"
+        with pytest.raises(TokenPermissionDenied, match="symbolic link"):
+            credentials.fresh(KEY, refresh, window=60.0, leeway=40.0)
+        assert sent == []
+        assert [recorded.event.tag for recorded in ledger.read(KEY)] == ["lease.acquired"]
+        moved.rename(store.path_of(KEY))
+        assert credentials.fresh(KEY, refresh).primary_secret == "new"
 
 
 def test_a_linked_file_that_others_may_read_is_closed_like_any_other(store: FileTokenStore) -> None:

@@ -230,3 +230,12 @@ def test_a_file_emptied_under_an_open_ledger_keeps_its_log(tmp_path: Path) -> No
         with pytest.raises(LedgerStorageError, match="the file is empty"):
             _open(path)
         assert Path(f"{path}-wal").stat().st_size > 0
+
+
+def test_a_log_without_its_file_is_kept_and_no_ledger_is_made_in_its_place(left: Left) -> None:
+    left.path.unlink()
+    log = Path(f"{left.path}-wal").read_bytes()
+    with pytest.raises(LedgerStorageError, match="the file is gone"):
+        _open(left.path)
+    assert not left.path.exists()
+    assert Path(f"{left.path}-wal").read_bytes() == log

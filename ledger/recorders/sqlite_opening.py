@@ -108,13 +108,14 @@ def prepare(path: Path, access: Access = OWNER_ALONE) -> Reach:
         access: Whom a file that is made is for. SQLite gives what it makes beside it the same mode.
 
     Raises:
-        LedgerStorageError: The file cannot be made, or its write-ahead log is not its own.
+        LedgerStorageError: The file cannot be made, or its write-ahead log is not its own or cannot be read.
     """
     if not path.exists():
         _make(path, access)
+    reach = _reach(path)
     if _has_log(path):
         refuse_unfitting_log(path)
-    return _reach(path)
+    return reach
 
 
 def share_side_files(path: Path) -> None:
@@ -134,8 +135,8 @@ def share_side_files(path: Path) -> None:
 def _make(path: Path, access: Access) -> None:
     if _has_log(path):
         raise LedgerStorageError(
-            f"ledger {one_line(path)}: the file is gone, but its write-ahead log {one_line(path.name)}-wal is there and "
-            "may hold events; put the file back, or move the log and -shm away to make a new ledger"
+            f"ledger {one_line(path)}: the file is gone, but its write-ahead log {one_line(path.name)}-wal is there "
+            "and may hold events; put the file back, or move the log and -shm away to make a new ledger"
         )
     try:
         if len(os.fsencode(path.name)) > _LONGEST_NAME_BYTES:
@@ -159,7 +160,14 @@ def _has_log(path: Path) -> bool:
 def _reach(path: Path) -> Reach:
     if _may(path, os.W_OK) and (_may(path.parent, os.W_OK | os.X_OK) or Path(f"{path}-wal").exists()):
         return Reach.WRITE
-    return Reach.READ if Path(f"{path}-wal").exists() else Reach.UNCHANGING
+    if not Path(f"{path}-wal").exists():
+        return Reach.UNCHANGING
+    if not Path(f"{path}-shm").exists() and not _may(path.parent, os.W_OK | os.X_OK):
+        raise LedgerStorageError(
+            f"ledger {one_line(path)}: it was not closed in good order, and its write-ahead log cannot be read where "
+            f"this process may write nothing; copy it and {one_line(path.name)}-wal to another folder and open it there"
+        )
+    return Reach.READ
 
 
 def _may(path: Path, what: int) -> bool:

@@ -1,7 +1,11 @@
 """What a ledger's files, locks and keys let in: their owner, or the group that the ledger is shared with."""
 
 import os
+import shutil
 import stat
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,6 +51,14 @@ def _modes(folder: Path) -> dict[str, str]:
     return {path.name: oct(stat.S_IMODE(path.lstat().st_mode)) for path in folder.rglob("*")}
 
 
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that other users reach, which pytest's own are not."""
+    folder = Path(tempfile.mkdtemp())
+    yield folder
+    shutil.rmtree(folder)
+
+
 @pytest.mark.usefixtures("umask")
 def test_everything_that_a_ledger_makes_is_its_owners_alone_whatever_the_umask(tmp_path: Path) -> None:
     with LeaseLedger.open(f"sqlite:///{tmp_path}/auth.db") as ledger:
@@ -86,6 +98,41 @@ def test_files_beside_a_shared_ledger_get_the_group_of_its_file(tmp_path: Path) 
         assert {path.name: path.stat().st_gid for path in tmp_path.rglob("*")} == dict.fromkeys(
             (path.name for path in tmp_path.rglob("*")), 65_534
         )
+
+
+@as_root
+def test_a_member_of_the_group_works_with_a_shared_ledger_and_nobody_else_does(open_folder: Path) -> None:
+    os.chown(open_folder, -1, 65_534)
+    open_folder.chmod(0o2775)
+    url = f"sqlite:///{open_folder}/auth.db"
+    with LeaseLedger.open(f"{url}?share=group") as ledger:
+        _use(ledger)
+        assert _as_somebody(url, group=65_534) == "2"
+        assert ledger.acquire_lease(KEY, 3).generation == 3
+    assert _as_somebody(url, group=65_534) == "4"
+    assert _as_somebody(url, group=65_533) == "LedgerStorageError"
+    with LeaseLedger.open(url) as ledger:
+        _use(ledger)
+        assert ledger.snapshot(KEY).generation == 5
+
+
+def _as_somebody(url: str, *, group: int) -> str:
+    script = """
+import os, sys
+from ledger import LeaseKey, LeaseLedger, LedgerStorageError, acquire_auth_login_lifecycle_guard
+os.setgroups([int(sys.argv[2])]); os.setgid(65532); os.setuid(65532)
+key = LeaseKey.parse("dev:openai:work")
+try:
+    with LeaseLedger.open(sys.argv[1]) as ledger:
+        ledger.fingerprint("token")
+        with acquire_auth_login_lifecycle_guard(key, ledger=ledger):
+            print(ledger.acquire_lease(key, 2).generation, end="")
+except LedgerStorageError as error:
+    print(type(error).__name__, end="")
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", script, url, str(group)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
 
 
 def test_files_that_are_there_keep_their_mode(tmp_path: Path) -> None:

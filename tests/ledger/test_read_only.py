@@ -112,6 +112,22 @@ def test_who_may_only_read_sees_what_others_write_meanwhile(path: Path, denied: 
                 reading.acquire_lease(KEY, 4)
 
 
+def test_a_log_that_cannot_be_read_without_writing_beside_it_says_the_way_on(
+    path: Path, tmp_path: Path, denied: Callable[[Path], LeaseLedger]
+) -> None:
+    with _open(path) as writing:
+        writing.acquire_lease(KEY, 2)
+        left = tmp_path / "left.db"
+        for ending in ("", "-wal"):
+            shutil.copy(f"{path}{ending}", f"{left}{ending}")
+    with pytest.raises(
+        LedgerStorageError, match=r"not closed in good order.*copy it and left.db-wal to another folder"
+    ):
+        denied(left)
+    with _open(left) as ledger:
+        assert ledger.snapshot(KEY).generation == 2
+
+
 def test_a_new_ledger_cannot_be_made_where_nothing_may_be_written(
     tmp_path: Path, denied: Callable[[Path], LeaseLedger]
 ) -> None:

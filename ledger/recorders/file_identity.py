@@ -157,7 +157,7 @@ class FileIdentity:
             content = (found.st_size, found.st_mtime_ns)
             shrank = found.st_size < self._content[0]
             if content != self._content and (shrank or time.monotonic() >= self._compare_at):
-                self._compare(content)
+                uninterrupted(lambda: self._compare(content))
         self._readers_look_at = time.monotonic() + READERS_LOOK_EVERY_S
 
     def check_now_and_then(self) -> None:

@@ -62,7 +62,7 @@ class FileIdentity:
         self._reach = reach
         found = os.stat(self._path)  # noqa: PTH116  # on the way of every read and write
         self._inode, self._device = found.st_ino, found.st_dev
-        self._content = (found.st_size, found.st_mtime_ns)
+        self._content = _content(found)
         self._compare_at = 0.0
         self._readers_look_at = 0.0
         self._holding: sqlite3.Connection | None = None
@@ -154,7 +154,7 @@ class FileIdentity:
             if self._holding is None:
                 uninterrupted(self._hold)
             self._check_sides()
-            content = (found.st_size, found.st_mtime_ns)
+            content = _content(found)
             shrank = found.st_size < self._content[0]
             if content != self._content and (shrank or time.monotonic() >= self._compare_at):
                 uninterrupted(lambda: self._compare(content))
@@ -183,13 +183,13 @@ class FileIdentity:
             )
 
     def _check_unchanged(self, found: os.stat_result) -> None:
-        if (found.st_size, found.st_mtime_ns) != self._content or Path(f"{self._path}-wal").exists():
+        if _content(found)[:2] != self._content[:2] or Path(f"{self._path}-wal").exists():
             raise LedgerStorageError(
                 f"ledger {one_line(self._path)}: somebody began to write it while it was open for reading only; "
                 "open it again"
             )
 
-    def _compare(self, content: tuple[int, int]) -> None:
+    def _compare(self, content: tuple[int, int, int]) -> None:
         with self._connecting:
             if content == self._content:
                 return
@@ -199,3 +199,8 @@ class FileIdentity:
             if fits:
                 self._content = content
             self._compare_at = now_s + REST_IN_COMPARISONS * (now_s - began_s)
+
+
+def _content(found: os.stat_result) -> tuple[int, int, int]:
+    """What differs when a file was written; the last also where a copy was given the time of its original."""
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns

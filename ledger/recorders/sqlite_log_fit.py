@@ -88,7 +88,7 @@ def refuse_unfitting_log(path: Path) -> bool:
     Raises:
         LedgerStorageError: They do not belong together; the message says what to do.
     """
-    seen: tuple[int, int, int] | None = None
+    seen: tuple[int, ...] | None = None
     for _ in range(_LOOKS):
         touched = _touched(path)
         misfit = _misfit(path)
@@ -106,12 +106,12 @@ def refuse_unfitting_log(path: Path) -> bool:
     return False
 
 
-def _touched(path: Path) -> tuple[int, int, int] | None:
+def _touched(path: Path) -> tuple[int, ...] | None:
     try:
         found = path.stat()
     except OSError:
         return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _misfit(path: Path) -> str | None:

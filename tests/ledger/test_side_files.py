@@ -1,8 +1,10 @@
 """The write-ahead log and the shared memory of a ledger: removed, replaced, or left beside a file they do not fit."""
 
 import contextlib
+import os
 import shutil
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -218,6 +220,25 @@ def test_a_file_copied_over_an_open_ledger_is_noticed_before_the_next_acknowledg
         shutil.copyfile(left.newer, path)
         assert ledger.acquire_lease(KEY, 1).generation == 1
         assert len(ledger.keys()) == 206
+
+
+def test_a_copy_of_the_same_size_and_time_is_noticed_all_the_same(tmp_path: Path, left: Left) -> None:
+    path, before = tmp_path / "open.db", tmp_path / "before.db"
+    shutil.copy(left.newer, before)
+    with _open(before) as ledger:
+        _append(ledger, range(3))
+    shutil.copy(before, path)
+    with _open(path) as ledger:
+        _append(ledger, range(3, 6))
+        _checkpoint(path)
+        assert len(ledger.keys()) == 200
+        os.utime(before, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
+        assert before.stat().st_size == path.stat().st_size
+        shutil.copyfile(before, path)
+        shutil.copystat(before, path)
+        time.sleep(0.2)
+        with pytest.raises(LedgerStorageError, match="do not belong together"):
+            ledger.acquire_lease(KEY, 1)
 
 
 def test_a_file_emptied_under_an_open_ledger_keeps_its_log(tmp_path: Path) -> None:

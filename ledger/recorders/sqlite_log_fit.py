@@ -183,8 +183,6 @@ def _contradiction(alone: _State | None, together: _State) -> str | None:
     # One change more is what VACUUM makes; schema texts differ where a later version added to them.
     if alone.schema == together.schema and abs(alone.schema_changes - together.schema_changes) > 1:
         return "the file was written by a backup"
-    if alone.last is not None and (together.last is None or alone.last[0] > together.last[0]):
-        return f"the file ends with event {alone.last[0]}, the log with {together.last[0] if together.last else 0}"
     return None
 
 
@@ -198,18 +196,11 @@ def _settled(path: Path, end: LogEnd) -> LogEnd:
 
 
 def _unlogged(path: Path, connection: sqlite3.Connection, alone: _State | None, end: LogEnd) -> str | None:
-    """What of the log is not there, or what is there beyond it."""
-    if _beyond(alone, end) is None and _unseen(path, connection, alone, end.published) is None:
+    """What of the log is not there."""
+    if _unseen(path, connection, alone, end.published) is None:
         return None
     # A power loss may have torn the end of the log.
-    sure = _settled(path, verified_end_of_log(path))
-    return _beyond(alone, sure) or _unseen(path, connection, alone, sure.published)
-
-
-def _beyond(alone: _State | None, end: LogEnd) -> str | None:
-    if alone is None or alone.last is None or end.last is None or alone.last[0] <= end.last.last:
-        return None
-    return f"the file ends with event {alone.last[0]}, the log with {end.last.last}"
+    return _unseen(path, connection, alone, _settled(path, verified_end_of_log(path)).published)
 
 
 def _unseen(path: Path, connection: sqlite3.Connection, alone: _State | None, logged: Leaf | None) -> str | None:
@@ -237,7 +228,7 @@ def _missing(connection: sqlite3.Connection, alone: _State | None, together: _St
             "SELECT rowid, originator_id, originator_version FROM stored_events WHERE rowid = ?", (after,)
         ).fetchone()
         if same != alone.last:
-            return f"event {after} is another one in each"
+            return f"event {after} of the file is not there, or another one"
     ((found,),) = connection.execute(_FOUND, (after,)).fetchall()
     if found != until - after:
         return f"of the {until - after} events after event {after} only {found} are in their place"
@@ -247,16 +238,20 @@ def _missing(connection: sqlite3.Connection, alone: _State | None, together: _St
     return None
 
 
-def _follows(connection: sqlite3.Connection, ledger_id: str, stream: str, version: int, body: bytes) -> bool:
+def _follows(connection: sqlite3.Connection, ledger_id: str, stream: object, version: object, body: object) -> bool:
+    # What is no event of ours says nothing here; reading it is what fails.
+    if not (isinstance(stream, str) and isinstance(version, int) and isinstance(body, bytes)):
+        return True
     try:
         named = msgspec.json.decode(body, type=_Linked).prev
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        # What is no event of ours says nothing; reading it is what fails.
         return True
     if version == 1:
         return named == genesis_digest(ledger_id, stream)
-    before = connection.execute(_BEFORE, (stream, version - 1)).fetchone()
-    return before is not None and named == event_digest(ledger_id, stream, version - 1, *before)
+    tag, before = connection.execute(_BEFORE, (stream, version - 1)).fetchone() or (None, None)
+    if not (isinstance(tag, str) and isinstance(before, bytes)):
+        return False
+    return named == event_digest(ledger_id, stream, version - 1, tag, before)
 
 
 def _is_damage(error: sqlite3.Error) -> bool:

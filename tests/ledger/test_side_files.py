@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 import sqlite3
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +12,7 @@ import pytest
 
 from ledger import LeaseKey, LeaseLedger, LedgerStorageError
 from ledger.copying import backup
+from ledger.recorders import file_identity
 
 KEY = LeaseKey.parse("dev:openai:work")
 PAGE_BYTES = 4096
@@ -98,28 +98,32 @@ class Left(NamedTuple):
     """What a killed process left, and other files of before and after.
 
     Attributes:
-        path: The ledger, of 60 events, the first 40 of them moved from the log into the file.
+        path: The ledger, the first 50 of its events moved from the log into the file.
+        events: How many it has. Some more make the log hold the schema's page and the root of the table.
         earlier: A plain copy of the closed ledger with 20 events.
         backup_of_earlier: A backup with 20 events.
         backup_of_later: A backup with 50 events.
         later: A plain copy with 50 events, as a checkpoint would make it.
+        little_newer: The same, gone on by three events.
         newer: The closed ledger, gone on to 200 events.
         other: The closed file of another ledger.
     """
 
     path: Path
+    events: int
     earlier: Path
     backup_of_earlier: Path
     backup_of_later: Path
     later: Path
+    little_newer: Path
     newer: Path
     other: Path
 
 
-@pytest.fixture
-def left(tmp_path: Path) -> Left:
-    used = tmp_path / "used" / "auth.db"
-    made = Left(tmp_path / "auth.db", *(tmp_path / f"{name}.db" for name in Left._fields[1:]))
+@pytest.fixture(params=[60, 75])
+def left(request: pytest.FixtureRequest, tmp_path: Path) -> Left:
+    used, events = tmp_path / "used" / "auth.db", request.param
+    made = Left(tmp_path / "auth.db", events, *(tmp_path / f"{name}.db" for name in Left._fields[2:]))
     used.parent.mkdir()
     with _open(used) as ledger:
         _append(ledger, range(20))
@@ -132,11 +136,14 @@ def left(tmp_path: Path) -> Left:
         backup(ledger, made.backup_of_later)
         _checkpoint(used, "PASSIVE")
         shutil.copy(used, made.later)
-        _append(ledger, range(50, 60))
+        _append(ledger, range(50, events))
         # Between two checkpoints the file and its log are what a kill leaves.
         shutil.copy(used, made.path)
         shutil.copy(f"{used}-wal", f"{made.path}-wal")
-        _append(ledger, range(60, 200))
+        _append(ledger, range(events, events + 3))
+        _checkpoint(used)
+        shutil.copy(used, made.little_newer)
+        _append(ledger, range(events + 3, 200))
     shutil.copy(used, made.newer)
     with _open(made.other) as ledger:
         _append(ledger, range(45))
@@ -149,11 +156,11 @@ def _contents(path: Path) -> tuple[bytes, bytes]:
 
 def test_what_a_kill_leaves_is_opened_with_every_event(left: Left) -> None:
     with _open(left.path) as ledger:
-        assert len(ledger.keys()) == 60
+        assert len(ledger.keys()) == left.events
         assert ledger.verify().ok
 
 
-@pytest.mark.parametrize("name", ["earlier", "backup_of_earlier", "newer", "other"])
+@pytest.mark.parametrize("name", ["earlier", "backup_of_earlier", "little_newer", "newer", "other"])
 def test_a_file_copied_over_a_ledger_whose_log_is_still_there_is_noticed_and_nothing_is_changed(
     left: Left, name: str
 ) -> None:
@@ -170,6 +177,17 @@ def test_a_file_copied_over_a_ledger_whose_log_is_still_there_is_noticed_and_not
         assert ledger.verify().ok
 
 
+def test_another_ledgers_file_under_the_log_of_a_new_one_is_named(tmp_path: Path) -> None:
+    with _open(tmp_path / "other.db") as other, _open(tmp_path / "auth.db") as ledger:
+        _append(other, range(3))
+        _append(ledger, range(3))
+        _checkpoint(tmp_path / "other.db")
+        shutil.copy(tmp_path / "other.db", tmp_path / "left.db")
+        shutil.copy(tmp_path / "auth.db-wal", tmp_path / "left.db-wal")
+        with pytest.raises(LedgerStorageError, match=f"is of ledger {other.ledger_id}, the log of {ledger.ledger_id}"):
+            _open(tmp_path / "left.db")
+
+
 @pytest.mark.parametrize("content", [b"", b"no database " * 1000], ids=["nothing", "no database"])
 def test_a_log_beside_what_is_no_ledger_any_more_is_kept(left: Left, content: bytes) -> None:
     left.path.write_bytes(content)
@@ -179,12 +197,24 @@ def test_a_log_beside_what_is_no_ledger_any_more_is_kept(left: Left, content: by
     assert _contents(left.path) == before
 
 
-@pytest.mark.parametrize("name", ["later", "backup_of_later"])
-def test_a_copy_of_what_a_checkpoint_would_have_made_is_led_to_the_last_event(left: Left, name: str) -> None:
+def test_a_copy_of_what_a_checkpoint_would_have_made_is_led_to_the_last_event(left: Left) -> None:
     """No file says that it was put there to undo something; nothing is lost or mixed."""
-    shutil.copyfile(getattr(left, name), left.path)
+    shutil.copyfile(left.later, left.path)
     with _open(left.path) as ledger:
-        assert len(ledger.keys()) == 60
+        assert len(ledger.keys()) == left.events
+        assert ledger.verify().ok
+
+
+def test_a_backup_under_a_later_log_is_noticed_when_the_log_has_the_schemas_page_and_else_loses_nothing(
+    left: Left,
+) -> None:
+    shutil.copyfile(left.backup_of_later, left.path)
+    if left.events == 75:
+        with pytest.raises(LedgerStorageError, match="the file was written by a backup"):
+            _open(left.path)
+        return
+    with _open(left.path) as ledger:
+        assert len(ledger.keys()) == left.events
         assert ledger.verify().ok
 
 
@@ -200,7 +230,7 @@ def test_a_checkpoint_killed_at_any_page_is_no_file_that_was_put_there(left: Lef
         torn.write_bytes(after[:written] + before[written:])
         Path(f"{torn}-wal").write_bytes(log)
         with _open(torn) as ledger:
-            assert len(ledger.keys()) == 60
+            assert len(ledger.keys()) == left.events
             assert ledger.verify().ok
 
 
@@ -222,23 +252,25 @@ def test_a_file_copied_over_an_open_ledger_is_noticed_before_the_next_acknowledg
         assert len(ledger.keys()) == 206
 
 
-def test_a_copy_of_the_same_size_and_time_is_noticed_all_the_same(tmp_path: Path, left: Left) -> None:
-    path, before = tmp_path / "open.db", tmp_path / "before.db"
-    shutil.copy(left.newer, before)
-    with _open(before) as ledger:
-        _append(ledger, range(3))
-    shutil.copy(before, path)
+def test_a_copy_of_the_same_size_and_time_is_compared_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, compared = tmp_path / "auth.db", list[Path]()
     with _open(path) as ledger:
-        _append(ledger, range(3, 6))
-        _checkpoint(path)
-        assert len(ledger.keys()) == 200
-        os.utime(before, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
-        assert before.stat().st_size == path.stat().st_size
-        shutil.copyfile(before, path)
-        shutil.copystat(before, path)
-        time.sleep(0.2)
-        with pytest.raises(LedgerStorageError, match="do not belong together"):
-            ledger.acquire_lease(KEY, 1)
+        _append(ledger, range(3))
+
+        def compare(path: Path) -> bool:
+            compared.append(path)
+            return True
+
+        monkeypatch.setattr(file_identity, "refuse_unfitting_log", compare)
+        before = path.stat()
+        path.write_bytes(path.read_bytes())
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        ledger.acquire_lease(KEY, 1)
+        assert compared == [path]
+        ledger.acquire_lease(KEY, 2)
+        assert compared == [path]
 
 
 def test_a_file_emptied_under_an_open_ledger_keeps_its_log(tmp_path: Path) -> None:

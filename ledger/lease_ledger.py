@@ -103,7 +103,9 @@ class LeaseLedger(AuthLeaseHandle):
 
         Args:
             url: ``sqlite:///relative.db`` or ``sqlite:////absolute.db``, optionally with ``?synchronous=normal``
-                (an acknowledged event then survives the process but perhaps not a power loss);
+                (an acknowledged event then survives the process but perhaps not a power loss) and ``share=group`` (a
+                new file is made for the group of its folder too, 0660, and so is all beside it; else for its owner
+                alone);
                 ``postgresql://user@host/database`` for many machines, optionally with ``?schema=name`` and
                 ``create=no`` (leave making the tables to ``lease-ledger init``); ``memory://`` for tests.
             clock: Returns epoch milliseconds; the system clock by default. The ledger reads time from nothing else.
@@ -478,7 +480,8 @@ class LeaseLedger(AuthLeaseHandle):
             LedgerStorageError: The key cannot be read or made.
         """
         if self._fingerprinter is None:
-            self._fingerprinter = Fingerprinter(load_fingerprint_key(self.recorder.sidecar("fingerprint-key")))
+            key_file = self.recorder.sidecar("fingerprint-key")
+            self._fingerprinter = Fingerprinter(load_fingerprint_key(key_file, self.recorder.access))
         return self._fingerprinter.fingerprint(secret)
 
     def _publish(

@@ -189,7 +189,7 @@ class AuditFile:
     def _connection(self) -> sqlite3.Connection:
         if self.path is None:
             return _connect("file::memory:")
-        return self._private_copy(self.path) if self.private else _connect(f"file:{quote(str(self.path))}")
+        return self._private_copy(self.path) if self.private else _connect(f"file:{quote(os.fsencode(self.path))}")
 
     def _private_copy(self, path: Path) -> sqlite3.Connection:
         self._folder = tempfile.TemporaryDirectory(prefix="lease-ledger-audit-", ignore_cleanup_errors=True)
@@ -213,7 +213,7 @@ def _may_write(path: Path) -> bool:
 
 def _open_read_only(path: Path) -> sqlite3.Connection | None:
     """A connection that reads the file as it is; ``None`` when there is no way to, and it has to be made anew."""
-    uri = f"file:{quote(str(path))}?mode=ro"
+    uri = f"file:{quote(os.fsencode(path))}?mode=ro"
     # Without its shared memory file SQLite reads a write-ahead log only as "immutable", which is safe while nobody
     # has the file open; then there is no write-ahead log either.
     nobody_has_it_open = not Path(f"{path}-wal").exists()

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from eventsourcing.persistence import ApplicationRecorder, IntegrityError
 
+from ledger.recorders.access import OWNER_ALONE, Access
 from ledger.recorders.locks import GuardLock
 
 __all__ = ["LOOK_EVERY_S", "Defect", "IntegrityError", "LeaseRecorder", "LogRow", "NewEvent", "StoredFold", "StreamRow"]
@@ -93,9 +94,13 @@ class LeaseRecorder(ApplicationRecorder):
 
     Attributes:
         ledger_id: Random id of this ledger; part of every digest, so events of one prove nothing in another.
+        read_only: Whether this process can only read it; appending raises LedgerStorageError.
+        access: Whom files that are made beside the ledger are for.
     """
 
     ledger_id: str
+    read_only: bool = False
+    access: Access = OWNER_ALONE
 
     @abstractmethod
     def sidecar(self, name: str) -> Path | None:

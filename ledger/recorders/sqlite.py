@@ -1,12 +1,12 @@
 """The embedded default: one SQLite file, append-only, in WAL mode, safe for many processes on one machine."""
 
 import contextlib
+import logging
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
-from urllib.parse import quote
 
 from eventsourcing.persistence import IntegrityError, Notification, StoredEvent
 from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteCursor, SQLiteDatastore
@@ -14,6 +14,8 @@ from filelock import FileLock, Timeout
 
 from ledger.errors import CorruptHistory, LedgerStorageError, NotALedger
 from ledger.keys import LeaseKey
+from ledger.one_line import one_line
+from ledger.recorders.access import OWNER_ALONE, Access, access_like, make_private_file
 from ledger.recorders.base import Defect, LeaseRecorder, LogRow, NewEvent, StoredFold, StreamRow
 from ledger.recorders.busy import until_free
 from ledger.recorders.file_identity import FileIdentity
@@ -24,6 +26,7 @@ from ledger.recorders.sqlite_connections import BUSY_TIMEOUT_S, SQLiteConnection
 from ledger.recorders.sqlite_defects import DAMAGE, find_defects
 from ledger.recorders.sqlite_fetching import fetch
 from ledger.recorders.sqlite_identity import read_identity
+from ledger.recorders.sqlite_opening import Reach, prepare, real_file, share_side_files, sqlite_uri
 from ledger.recorders.stored_rows import is_whole_fold, log_rows, stream_rows
 from ledger.stores.filenames import token_file_name
 from ledger.threads import uninterrupted
@@ -55,6 +58,8 @@ _FOLD = (
 _MAX_VERSION: Final = 2**63 - 1
 """The greatest number that SQLite keeps."""
 
+_log = logging.getLogger(__name__)
+
 _ADVICE: Final = {
     sqlite3.SQLITE_FULL: "the disk is full; free some space and try again, nothing was recorded",
     sqlite3.SQLITE_READONLY: "the file is read-only for this process; check its permissions, nothing was recorded",
@@ -70,7 +75,7 @@ def _storage_error(path: Path, error: Exception) -> LedgerStorageError:
     code = getattr(error, "sqlite_errorcode", None)
     advice = _ADVICE.get(code & 0xFF) if isinstance(code, int) else None
     kind = NotALedger if isinstance(code, int) and code & 0xFF == sqlite3.SQLITE_NOTADB else LedgerStorageError
-    return kind(f"ledger {path}: {advice or error}")
+    return kind(f"ledger {one_line(path)}: {advice or error}")
 
 
 def _storable(number: int | None) -> int:
@@ -103,23 +108,42 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         path: The file; created with its tables when it does not exist or is empty. Several processes may do so at once.
         new_ledger_id: The id a newly created ledger gets.
         synchronous: How durable an acknowledged append is.
+        access: Whom a file that is made is for.
+
+    Attributes:
+        path: The file itself, all links resolved.
+        reach: What this process can do with it.
 
     Raises:
         NotALedger: The file holds something else, or only a newer version may open it.
         LedgerStorageError: The file cannot be opened or created.
     """
 
-    def __init__(self, path: Path, *, new_ledger_id: str, synchronous: Synchronous = "full") -> None:
-        self.path = path.absolute()
-        self._uri = f"file:{quote(str(self.path))}"
-        super().__init__(SQLiteDatastore(self._uri, lock_timeout=BUSY_TIMEOUT_S, originator_id_type="text"))
+    def __init__(
+        self,
+        path: Path,
+        *,
+        new_ledger_id: str,
+        synchronous: Synchronous = "full",
+        access: Access = OWNER_ALONE,
+    ) -> None:
+        self.path = real_file(path)
+        self.reach = prepare(self.path, access)
+        self.read_only = self.reach is not Reach.WRITE
+        if self.read_only:
+            _log.info("ledger %s is open for reading only", one_line(self.path))
+        self.access = access_like(self.path)
+        self._uri = sqlite_uri(self.path, self.reach)
+        super().__init__(self._library_datastore())
         self.select_events_statement = (
             "SELECT originator_id, originator_version, topic, CAST(state AS BLOB) AS state "
             "FROM stored_events WHERE originator_id=? "
         )
         self._connections = SQLiteConnections(self.path, self._uri, synchronous)
         self.ledger_id = uninterrupted(lambda: self._open(new_ledger_id))
-        self._file = FileIdentity(self.path)
+        with self._storage_errors():
+            self._file = FileIdentity(self.path, self.reach)
+        share_side_files(self.path)
         tell_of_forks(self)
 
     def before_fork(self) -> None:
@@ -131,7 +155,13 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
     def after_fork_in_child(self) -> None:
         """Close what the library opened in the parent."""
         self.datastore.close()
-        self.datastore = SQLiteDatastore(self._uri, lock_timeout=BUSY_TIMEOUT_S, originator_id_type="text")
+        self.datastore = self._library_datastore()
+
+    def _library_datastore(self) -> SQLiteDatastore:
+        datastore = SQLiteDatastore(self._uri, lock_timeout=BUSY_TIMEOUT_S, originator_id_type="text")
+        # Read as it lies, a file does not show its mode, which the library would then set.
+        datastore.pool.is_journal_mode_wal = self.reach is Reach.UNCHANGING
+        return datastore
 
     def _open(self, new_ledger_id: str) -> str:
         with contextlib.ExitStack() as on_failure, self._storage_errors():
@@ -148,7 +178,7 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
 
     def guard_lock(self, stream: str) -> GuardLock:
         name = token_file_name(LeaseKey.parse(stream)).removesuffix(".json")
-        return FileGuardLock(self.path.with_name(f"{self.path.name}.locks") / f"{name}.lock")
+        return FileGuardLock(self.path.with_name(f"{self.path.name}.locks") / f"{name}.lock", self.access)
 
     @contextlib.contextmanager
     def _storage_errors(self) -> Iterator[None]:
@@ -160,11 +190,13 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
     def _create(self, writer: sqlite3.Connection, ledger_id: str) -> str:
         lock = FileLock(
             f"{self.path}.create-lock",
+            mode=self.access.file_mode,
             timeout=CREATE_TIMEOUT_S,
             fallback_to_soft=False,
             preserve_lock_file=True,
         )
         try:
+            make_private_file(Path(f"{self.path}.create-lock"), self.access)
             with lock:
                 existing = until_free(lambda: read_identity(writer, self.path), BUSY_TIMEOUT_S)
                 if existing is not None:
@@ -174,11 +206,11 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
                 return ledger_id
         except Timeout:
             raise LedgerStorageError(
-                f"ledger {self.path}: another process has been creating it for {CREATE_TIMEOUT_S} s; "
+                f"ledger {one_line(self.path)}: another process has been creating it for {CREATE_TIMEOUT_S} s; "
                 "find it or remove the empty file"
             ) from None
         except OSError as error:
-            raise LedgerStorageError(f"ledger {self.path}: cannot be created: {error.strerror}") from error
+            raise LedgerStorageError(f"ledger {one_line(self.path)}: cannot be created: {error.strerror}") from error
 
     def _create_tables(self, writer: sqlite3.Connection, ledger_id: str) -> None:
         writer.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -189,8 +221,8 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
     def append(self, event: NewEvent) -> int:
         if event.fold is not None:
             return self._write(lambda writer: self._insert_with_fold(writer, event))
-        self._file.check()
         try:
+            self._check_before_write()
             writer = self._connections.writer()
             try:
                 # One call into SQLite, which commits by itself: an interrupt comes before it or after it.
@@ -213,8 +245,8 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         """Do several things in one transaction, where no signal handler runs."""
 
         def transaction() -> T:
-            self._file.check()
             with self._storage_errors():
+                self._check_before_write()
                 writer = self._connections.writer()
                 try:
                     return _in_transaction(writer, lambda: work(writer))
@@ -222,6 +254,14 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
                     self._connections.give_back_writer(writer)
 
         return uninterrupted(transaction)
+
+    def _check_before_write(self) -> None:
+        if self.read_only:
+            raise LedgerStorageError(
+                f"ledger {one_line(self.path)} is open for reading only: this process has no permission to write it "
+                "and its folder, or the disk is read-only; nothing was recorded"
+            )
+        self._file.check()
 
     def _insert(self, writer: sqlite3.Connection, event: NewEvent) -> int:
         try:
@@ -244,8 +284,8 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         look = (position, event.stream, event.version, event.tag, event.body.decode())
         if not until_free(lambda: writer.execute(_IS_STORED, look).fetchall(), BUSY_TIMEOUT_S):
             raise LedgerStorageError(
-                f"ledger {self.path}: the event is not stored as it was sent, though SQLite reported no error; "
-                "run 'lease-ledger verify', which names what was altered in the file"
+                f"ledger {one_line(self.path)}: the event is not stored as it was sent, though SQLite reported no "
+                "error; run 'lease-ledger verify', which names what was altered in the file"
             )
 
     def _insert_events(self, c: SQLiteCursor, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int] | None:
@@ -268,8 +308,8 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         return [replace(row, state=str(row.state).encode()) for row in found]
 
     def _read(self, query: str, parameters: Sequence[object] = ()) -> list[Any]:
-        self._file.check_now_and_then()
         try:
+            self._file.check_now_and_then()
             reader = self._connections.reader()
             try:
                 return fetch(reader, query, parameters)
@@ -323,3 +363,4 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
     def close(self) -> None:
         self._connections.close()
         self.datastore.close()
+        self._file.close()

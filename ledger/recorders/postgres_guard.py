@@ -13,13 +13,17 @@ from typing import Any, Final
 
 import psycopg
 
+from ledger.errors import LedgerStorageError
 from ledger.recorders.postgres_connections import LedgerConnection, PostgresConnections
+from ledger.recorders.postgres_sessions import POOLED
 
 __all__ = ["AdvisoryGuardLock", "GuardSession"]
 
 _LONGEST_NAME: Final = 63
 """Bytes of an application name that the server keeps."""
 
+_TRY: Final = """
+    SELECT pg_try_advisory_lock(%s) AS taken, set_config('application_name', %s, false), pg_backend_pid() AS session"""
 _UNLOCK: Final = "SELECT pg_advisory_unlock(%s)"
 
 _HELD_BY: Final = """
@@ -42,6 +46,7 @@ class GuardSession:
         # Not the parent's: a thread of the parent may have held it at the moment of the fork.
         self._lock = threading.Lock()
         self._connection: LedgerConnection | None = None
+        self._session_pid: int | None = None
         self._held: set[int] = set()
 
     def try_lock(self, number: int, holder: str) -> bool:
@@ -49,7 +54,6 @@ class GuardSession:
         return self._connections.patiently(lambda: self._try_lock(number, holder))
 
     def _try_lock(self, number: int, holder: str) -> bool:
-        query = "SELECT pg_try_advisory_lock(%s) AS taken, set_config('application_name', %s, false)"
         name = holder.encode()[:_LONGEST_NAME].decode(errors="ignore")
         if self._pid != os.getpid():
             self._inherited.append(self._connection)
@@ -60,7 +64,7 @@ class GuardSession:
             if number in self._held:
                 return False
             try:
-                (row,) = connection.execute(query, [number, name]).fetchall()
+                (row,) = connection.execute(_TRY, [number, name]).fetchall()
             except psycopg.Error as error:
                 raise self._connections.meaning(error, connection) from error
             except BaseException:
@@ -68,9 +72,19 @@ class GuardSession:
                 with contextlib.suppress(psycopg.Error):
                     connection.execute(_UNLOCK, [number])
                 raise
+            self._refuse_other_session(connection, row["session"], number)
             if row["taken"]:
                 self._held.add(number)
             return bool(row["taken"])
+
+    def _refuse_other_session(self, connection: LedgerConnection, pid: int, number: int) -> None:
+        if self._session_pid in (None, pid):
+            self._session_pid = pid
+            return
+        with contextlib.suppress(psycopg.Error):
+            connection.execute(_UNLOCK, [number])
+        self._drop()
+        raise LedgerStorageError(f"ledger {self._connections.address.shown}: {POOLED}")
 
     def unlock(self, number: int) -> None:
         """Give a lock up; one that was lost with its session is given up already."""
@@ -106,6 +120,7 @@ class GuardSession:
     def _session(self) -> LedgerConnection:
         if self._connection is None or self._connection.closed:
             self._held.clear()
+            self._session_pid = None
             self._connection = self._connections.connect()
         return self._connection
 

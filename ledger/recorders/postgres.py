@@ -111,6 +111,7 @@ class PostgresLeaseRecorder(PostgresApplicationRecorder, LeaseRecorder):
     # Writing
 
     def append(self, event: NewEvent) -> int:
+        self._guards.ensure(event.stream)
         return self._append(lambda connection: self._insert(connection, event), [event])[-1]
 
     def insert_events(self, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int] | None:
@@ -148,6 +149,7 @@ class PostgresLeaseRecorder(PostgresApplicationRecorder, LeaseRecorder):
         return [rows[0].position for rows in found] if all(map(is_stored, events, found)) else None
 
     def append_exclusively(self, stream: str, after: int, build: Callable[[Sequence[StreamRow]], NewEvent]) -> int:
+        self._guards.ensure(stream)
         built: list[NewEvent] = []
 
         def attempt() -> int:

@@ -12,12 +12,13 @@ from eventsourcing.persistence import IntegrityError, Notification, StoredEvent
 from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
 from psycopg.rows import tuple_row
 
-from ledger.errors import NotALedger
 from ledger.recorders.base import LOOK_EVERY_S, LeaseRecorder, LogRow, NewEvent, StoredFold, StreamRow
 from ledger.recorders.postgres_address import PostgresAddress
 from ledger.recorders.postgres_connections import LedgerConnection, PostgresConnections
 from ledger.recorders.postgres_guard import AdvisoryGuardLock, GuardSession
-from ledger.recorders.postgres_schema import create_tables, identity, schema_defects, writer_lock
+from ledger.recorders.postgres_defects import schema_defects
+from ledger.recorders.postgres_identity import identity, no_ledger
+from ledger.recorders.postgres_schema import create_tables, writer_lock
 from ledger.recorders.postgres_statements import fold_of, insert_values, is_stored, statements
 from ledger.recorders.postgres_watch import ChangeWatch
 from ledger.recorders.user_state import user_state_folder
@@ -84,8 +85,8 @@ class PostgresLeaseRecorder(PostgresApplicationRecorder, LeaseRecorder):
     def _open(self, new_ledger_id: str) -> tuple[str, tuple[int, int]]:
         with self._connections.borrow() as connection:
             ledger_id = identity(connection, self.address)
-        if ledger_id is None and not self.address.create:
-            raise NotALedger(f"{self.address.shown} holds no ledger yet; run 'lease-ledger init' once")
+            if ledger_id is None and not self.address.create:
+                raise no_ledger(connection, self.address)
         with self._connections.transaction() as connection:
             if ledger_id is None:
                 ledger_id = create_tables(connection, self.address, new_ledger_id)
@@ -234,7 +235,7 @@ class PostgresLeaseRecorder(PostgresApplicationRecorder, LeaseRecorder):
 
     def defects(self) -> Sequence[str]:
         with self._connections.borrow() as connection:
-            return schema_defects(connection, self.address)
+            return schema_defects(connection, self.address, self.ledger_id)
 
     # The library's own reading, with the patience of the rest
 

@@ -10,7 +10,8 @@ from ledger.errors import LedgerStorageError
 from ledger.recorders.base import LogRow
 from ledger.recorders.postgres_address import PostgresAddress
 from ledger.recorders.postgres_connections import LedgerConnection, PostgresConnections
-from ledger.recorders.postgres_schema import create_tables, identity, migration_lock
+from ledger.recorders.postgres_identity import identity
+from ledger.recorders.postgres_schema import create_tables, migration_lock
 from ledger.recorders.postgres_statements import statements
 
 __all__ = ["load_log"]

@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from eventsourcing.persistence import IntegrityError, Notification, StoredEvent
 from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
 from psycopg.rows import tuple_row
 
+from ledger.errors import LedgerStorageError
 from ledger.recorders.base import LOOK_EVERY_S, LeaseRecorder, LogRow, NewEvent, StoredFold, StreamRow
 from ledger.recorders.postgres_address import PostgresAddress
 from ledger.recorders.postgres_connections import LedgerConnection, PostgresConnections
@@ -29,6 +30,14 @@ LISTENING_LOOK_EVERY_S: Final = 0.25
 """How often a waiter looks for himself while notifications arrive."""
 
 _MAX_VERSION: Final = 2**63 - 1
+
+
+class _Inserted(NamedTuple):
+    """An event as the database says it stored it; ``alone``: no trigger but ours acts on the table."""
+
+    position: int
+    event: NewEvent
+    alone: bool
 
 
 class _Datastore(PostgresDatastore):
@@ -113,28 +122,28 @@ class PostgresLeaseRecorder(PostgresApplicationRecorder, LeaseRecorder):
 
     def append(self, event: NewEvent) -> int:
         self._guards.ensure(event.stream)
-        return self._append(lambda connection: self._insert(connection, event), [event])[-1]
+        return self._append(lambda connection: [self._insert(connection, event)], [event])[-1]
 
     def insert_events(self, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int] | None:
         """Append the library's events in one transaction; raises as :meth:`append`."""
         events = [NewEvent(str(e.originator_id), e.originator_version, e.topic, e.state) for e in stored_events]
 
-        def insert(connection: LedgerConnection) -> list[int]:
+        def insert(connection: LedgerConnection) -> list[_Inserted]:
             connection.execute("BEGIN")
-            positions = [self._insert(connection, event)[0] for event in events]
+            inserted = [self._insert(connection, event) for event in events]
             connection.execute("COMMIT")
-            return positions
+            return inserted
 
         return self._append(insert, events) if events else []
 
-    def _append(self, insert: Callable[[LedgerConnection], list[int]], events: Sequence[NewEvent]) -> list[int]:
+    def _append(self, insert: Callable[[LedgerConnection], list[_Inserted]], events: Sequence[NewEvent]) -> list[int]:
         tries = itertools.count()
 
         def attempt() -> list[int]:
             first = next(tries) == 0
             try:
                 with self._connections.borrow() as connection:
-                    return insert(connection)
+                    inserted = insert(connection)
             except IntegrityError:
                 # A try whose connection was lost may have stored them, or may do so yet while its session lives: the
                 # next try then waits for the same lock and is refused.
@@ -142,6 +151,7 @@ class PostgresLeaseRecorder(PostgresApplicationRecorder, LeaseRecorder):
                 if stored is None:
                     raise
                 return stored
+            return [self._kept(one) for one in inserted]
 
         return self._connections.patiently(attempt)
 
@@ -162,15 +172,32 @@ class PostgresLeaseRecorder(PostgresApplicationRecorder, LeaseRecorder):
                     if is_stored(event, rows):
                         return rows[0].position
                 built.append(build(self._select_rows(connection, (stream, after, _MAX_VERSION))))
-                return self._insert(connection, built[-1])[0]
+                inserted = self._insert(connection, built[-1])
+            return self._kept(inserted)
 
         return self._connections.patiently(attempt)
 
-    def _insert(self, connection: LedgerConnection, event: NewEvent) -> list[int]:
+    def _insert(self, connection: LedgerConnection, event: NewEvent) -> _Inserted:
         name, values = insert_values(event)
         with connection.cursor(row_factory=tuple_row) as cursor:
             cursor.execute(self._sql[name], values, prepare=True)
-            return [int(position) for (position,) in cursor.fetchall()]
+            stored = cursor.fetchall()
+        if len(stored) != 1 or stored[0][1] is not True:
+            raise self._swallowed(event)
+        position, _, alone = stored[0]
+        return _Inserted(int(position), event, bool(alone))
+
+    def _kept(self, inserted: _Inserted) -> int:
+        """The position, once it is certain that the committed event is there."""
+        if not inserted.alone and self._stored([inserted.event]) != [inserted.position]:
+            raise self._swallowed(inserted.event)
+        return inserted.position
+
+    def _swallowed(self, event: NewEvent) -> LedgerStorageError:
+        return LedgerStorageError(
+            f"ledger {self.address.shown}: the database did not keep event {event.version} of {event.stream} as it was "
+            "given; something acts on its tables that is not the ledger's, and 'lease-ledger verify' names it"
+        )
 
     # Reading
 

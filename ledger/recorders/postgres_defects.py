@@ -136,16 +136,18 @@ def schema_defects(connection: LedgerConnection, address: PostgresAddress, ledge
         ledger_id: The ledger that was opened.
     """
     schema = Identifier(address.schema)
-    meta = connection.execute(SQL("SELECT * FROM {}.ledger_meta LIMIT 2").format(schema)).fetchall()
-    newest = max((row["format"] for row in meta if isinstance(row.get("format"), int)), default=FORMAT)
+    found = {
+        row["name"]: row["text"] for row in connection.execute(_FOUND, {"schema": f'"{address.schema}"'}).fetchall()
+    }
+    meta: list[dict[str, object]] = []
+    if "table ledger_meta" in found:
+        meta = connection.execute(SQL("SELECT * FROM {}.ledger_meta LIMIT 2").format(schema)).fetchall()
+    newest = max((number for row in meta if isinstance(number := row.get("format"), int)), default=FORMAT)
     if newest > FORMAT:
         return [
             f"table ledger_meta says format {newest}, and this version knows {FORMAT}: verify with the version that "
             "made the ledger"
         ]
-    found = {
-        row["name"]: row["text"] for row in connection.execute(_FOUND, {"schema": f'"{address.schema}"'}).fetchall()
-    }
     made = _made(connection, address)
     # Version 0.1.0 had no such function, and a view that does without.
     first = "function event_fields" not in found

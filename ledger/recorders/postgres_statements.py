@@ -9,15 +9,26 @@ from ledger.recorders.base import NewEvent, StoredFold, StreamRow
 
 __all__ = ["fold_of", "insert_values", "is_stored", "statements"]
 
+_INSERT: Final = (
+    "INSERT INTO {schema}.stored_events (originator_id, originator_version, topic, state) "
+    "VALUES (%(stream)s, %(version)s, %(tag)s, %(body)s)"
+)
+# A trigger or rule that is not ours may store something else, somewhere else, or nothing at all; where there is another
+# trigger, it may act only once this statement is through.
+_AS_GIVEN: Final = (
+    "RETURNING notification_id, (originator_id, originator_version, topic, state) = "
+    "(%(stream)s, %(version)s, %(tag)s, %(body)s) AND tableoid = '{schema}.stored_events'::regclass AS as_given, "
+    "(SELECT count(*) FROM pg_trigger WHERE tgrelid = '{schema}.stored_events'::regclass AND NOT tgisinternal) = 2 "
+    "AS alone"
+)
 _STATEMENTS: Final[dict[str, LiteralString]] = {
-    "insert": "INSERT INTO {schema}.stored_events (originator_id, originator_version, topic, state) "
-    "VALUES (%s, %s, %s, %s) RETURNING notification_id",
-    "insert with fold": "WITH event AS (INSERT INTO {schema}.stored_events "
-    "(originator_id, originator_version, topic, state) VALUES (%s, %s, %s, %s) RETURNING notification_id), "
-    "fold AS (INSERT INTO {schema}.stored_folds (stream, version, fold, digest, state) VALUES (%s, %s, %s, %s, %s) "
+    "insert": f"{_INSERT} {_AS_GIVEN}",
+    "insert with fold": f"WITH event AS ({_INSERT} {_AS_GIVEN}), "
+    "fold AS (INSERT INTO {schema}.stored_folds (stream, version, fold, digest, state) "
+    "VALUES (%(stream)s, %(fold_version)s, %(fold)s, %(digest)s, %(fold_state)s) "
     "ON CONFLICT (stream, version) DO UPDATE "
     "SET fold = excluded.fold, digest = excluded.digest, state = excluded.state) "
-    "SELECT notification_id FROM event",
+    "SELECT notification_id, as_given, alone FROM event",
     "rows": "SELECT notification_id, originator_version, topic, state FROM {schema}.stored_events "
     "WHERE originator_id = %s AND originator_version > %s AND originator_version <= %s ORDER BY originator_version",
     "log": "SELECT notification_id, originator_id, originator_version, topic, state FROM {schema}.stored_events "
@@ -36,13 +47,19 @@ def statements(schema: str) -> dict[str, Composed]:
     return {name: SQL(text).format(schema=Identifier(schema)) for name, text in _STATEMENTS.items()}
 
 
-def insert_values(event: NewEvent) -> tuple[str, list[object]]:
+def insert_values(event: NewEvent) -> tuple[str, dict[str, object]]:
     """The name of the statement that inserts an event, and its values."""
-    values: list[object] = [event.stream, event.version, event.tag, event.body.decode()]
+    values: dict[str, object] = {
+        "stream": event.stream,
+        "version": event.version,
+        "tag": event.tag,
+        "body": event.body.decode(),
+    }
     fold = event.fold
     if fold is None:
         return "insert", values
-    return "insert with fold", [*values, event.stream, fold.version, fold.fold, fold.digest, fold.state.decode()]
+    more = {"fold_version": fold.version, "fold": fold.fold, "digest": fold.digest, "fold_state": fold.state.decode()}
+    return "insert with fold", {**values, **more}
 
 
 def fold_of(version: int, fold: int, digest: str, state: str) -> StoredFold:

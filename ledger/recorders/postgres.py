@@ -261,8 +261,11 @@ class PostgresLeaseRecorder(PostgresApplicationRecorder, LeaseRecorder):
         return [(stream, fold_of(*rest)) for stream, *rest in self._read("folds")]
 
     def defects(self) -> Sequence[str]:
-        with self._connections.borrow() as connection:
-            return schema_defects(connection, self.address, self.ledger_id)
+        def look() -> Sequence[str]:
+            with self._connections.borrow() as connection:
+                return schema_defects(connection, self.address, self.ledger_id)
+
+        return self._connections.patiently(look)
 
     # The library's own reading, with the patience of the rest
 
@@ -271,6 +274,9 @@ class PostgresLeaseRecorder(PostgresApplicationRecorder, LeaseRecorder):
 
     def select_notifications(self, *args: Any, **kwargs: Any) -> Sequence[Notification]:
         return self._connections.patiently(partial(super().select_notifications, *args, **kwargs))
+
+    def max_notification_id(self) -> int | None:
+        return self._connections.patiently(super().max_notification_id)
 
     def close(self) -> None:
         self._connections.close()

@@ -1,4 +1,7 @@
-"""Connections to PostgreSQL: lent to one thread at a time, made anew after a loss, never shared with a forked child."""
+"""Connections to PostgreSQL: lent to one thread at a time, made anew after a loss, never shared with a forked child.
+
+Nothing here is to run where a signal handler can raise; :meth:`PostgresConnections.patiently` sees to that.
+"""
 
 import contextlib
 import os
@@ -14,7 +17,8 @@ from psycopg.rows import DictRow, dict_row
 
 from ledger.errors import LedgerStorageError
 from ledger.recorders.postgres_address import PostgresAddress
-from ledger.recorders.postgres_sessions import LOCK_TIMEOUT_S, POOLED, is_shared, session_settings
+from ledger.recorders.postgres_sessions import LOCK_TIMEOUT_S, POOLED, is_direct, is_shared, session_settings
+from ledger.threads import uninterrupted
 
 __all__ = ["ConnectionLost", "LedgerConnection", "PostgresConnections", "Unreachable"]
 
@@ -98,17 +102,20 @@ class PostgresConnections:
         shown = self.address.shown
         if self._closed:
             raise LedgerStorageError(f"{shown} is closed; open it again")
-        try:
-            connection = self._new_connection()
-            self._ever_connected = True
-            if not self._sole_sessions:
-                self._refuse_shared(connection)
-            connection.execute(session_settings(connection.info.server_version))
-        except psycopg.Error as error:
-            said = f"{_storage_error(shown, error)}"
-            if self._ever_connected:
-                raise ConnectionLost(f"{said}; no new connection could be made") from error
-            raise Unreachable(f"{said}; check the URL, and that the server runs") from error
+        with contextlib.ExitStack() as failing:
+            try:
+                connection = self._new_connection()
+                failing.callback(connection.close)
+                self._ever_connected = True
+                if not self._sole_sessions:
+                    self._refuse_shared(connection)
+                connection.execute(session_settings(connection.info.server_version))
+            except psycopg.Error as error:
+                said = f"{_storage_error(shown, error)}"
+                if self._ever_connected:
+                    raise ConnectionLost(f"{said}; no new connection could be made") from error
+                raise Unreachable(f"{said}; check the URL, and that the server runs") from error
+            failing.pop_all()
         return connection
 
     def _new_connection(self) -> LedgerConnection:
@@ -119,11 +126,11 @@ class PostgresConnections:
         )
 
     def _refuse_shared(self, connection: LedgerConnection) -> None:
-        with contextlib.closing(self._new_connection()) as other:
-            shared = is_shared(connection, other)
-        if shared:
-            connection.close()
-            raise LedgerStorageError(f"ledger {self.address.shown}: {POOLED}")
+        if not is_direct(connection):
+            with contextlib.closing(self._new_connection()) as other:
+                shared = is_shared(connection, other)
+            if shared:
+                raise LedgerStorageError(f"ledger {self.address.shown}: {POOLED}")
         self._sole_sessions = True
 
     @contextlib.contextmanager
@@ -160,8 +167,6 @@ class PostgresConnections:
             free.release()
 
     def _idle_connection(self, idle: list[LedgerConnection]) -> LedgerConnection | None:
-        if self._closed:
-            return None
         with contextlib.suppress(IndexError):
             return idle.pop()
         return None
@@ -197,13 +202,16 @@ class PostgresConnections:
     def patiently(self, call: Callable[[], T]) -> T:
         """Make the call again, with new connections, as long as connections are lost and the time allows.
 
+        Each try runs where no signal handler can raise, so that an interrupt leaves no connection, slot, lock or
+        transaction behind; it comes out after the try, or between two.
+
         Only for calls that may be made twice: the first may have taken effect before its connection was lost.
         """
         pause_s = 0.0
         deadline: float | None = None
         while True:
             try:
-                return call()
+                return uninterrupted(call)
             except ConnectionLost:
                 now = time.monotonic()
                 deadline = now + self.address.reconnect_s if deadline is None else deadline
@@ -219,10 +227,13 @@ class PostgresConnections:
 
     def close(self) -> None:
         """Close the idle connections, and each lent one when it comes back."""
+        uninterrupted(self._close)
+
+    def _close(self) -> None:
         self._closed = True
         if os.getpid() == self._pid:
-            while self._idle:
-                self._idle.pop().close()
+            while (idle := self._idle_connection(self._idle)) is not None:
+                idle.close()
 
     def __del__(self) -> None:
         # Whoever forgets a token store, which need not be closed, leaves no session behind.

@@ -19,6 +19,7 @@ import psycopg
 from ledger.errors import LedgerStorageError
 from ledger.recorders.postgres_connections import LedgerConnection, PostgresConnections
 from ledger.recorders.postgres_sessions import POOLED
+from ledger.threads import uninterrupted
 
 __all__ = ["AdvisoryGuardLock", "GuardSession"]
 
@@ -62,7 +63,15 @@ class GuardSession:
     def try_lock(self, stream: str, number: int, holder: str) -> bool:
         """Take a lease's advisory lock unless any session has it, this one included."""
         wanted = _Held(number, holder.encode()[:_LONGEST_NAME].decode(errors="ignore"))
-        return self._connections.patiently(lambda: self._try_lock(stream, wanted))
+        taken: list[bool] = []
+        try:
+            self._connections.patiently(lambda: taken.append(self._try_lock(stream, wanted)))
+        except BaseException:
+            # Interrupted after it was taken, which nobody will ever know who could give it up.
+            if any(taken):
+                self.unlock(stream)
+            raise
+        return any(taken)
 
     def _try_lock(self, stream: str, wanted: _Held) -> bool:
         if self._pid != os.getpid():
@@ -128,6 +137,9 @@ class GuardSession:
 
     def unlock(self, stream: str) -> None:
         """Give a lock up; one that was lost with its session is given up already."""
+        uninterrupted(lambda: self._unlock(stream))
+
+    def _unlock(self, stream: str) -> None:
         if self._pid != os.getpid():
             return
         with self._lock:
@@ -156,6 +168,9 @@ class GuardSession:
 
     def close(self) -> None:
         """End the session and with it every lock."""
+        uninterrupted(self._close)
+
+    def _close(self) -> None:
         if self._pid == os.getpid():
             with self._lock:
                 self._drop()

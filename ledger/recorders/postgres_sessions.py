@@ -5,12 +5,14 @@ A pooler that hands each transaction to whichever session is free would leave gu
 then get, and our settings too; so it is told by two connections taking turns, and refused.
 """
 
+import os
+import socket
 from typing import Final
 
 from psycopg import Connection
 from psycopg.rows import DictRow
 
-__all__ = ["IDLE_IN_TRANSACTION_S", "LOCK_TIMEOUT_S", "POOLED", "is_shared", "session_settings"]
+__all__ = ["IDLE_IN_TRANSACTION_S", "LOCK_TIMEOUT_S", "POOLED", "is_direct", "is_shared", "session_settings"]
 
 LOCK_TIMEOUT_S: Final = 30
 IDLE_IN_TRANSACTION_S: Final = 10
@@ -48,6 +50,7 @@ _SINCE: Final = {
 _DURABLE: Final = """CASE WHEN current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')
     THEN set_config('synchronous_commit', 'on', false) END"""
 
+_PEER: Final = "SELECT host(inet_client_addr()) AS address, inet_client_port() AS port"
 _WHICH_SESSION: Final = "SELECT pg_backend_pid() AS pid, pg_postmaster_start_time()::text AS server"
 _ROUNDS: Final = 3
 
@@ -64,6 +67,20 @@ def session_settings(server_version: int) -> bytes:
             settings |= names
     calls = [f"set_config('{name}', '{value}', false)" for name, value in settings.items()]
     return f"SELECT {', '.join([*calls, _DURABLE])}".encode()
+
+
+def is_direct(connection: Connection[DictRow]) -> bool:
+    """Whether the server sees this very socket at the other end, so that nothing in between can share its session.
+
+    Never so through a Unix domain socket, or where addresses are translated on the way; that proves nothing.
+    """
+    try:
+        with socket.socket(fileno=os.dup(connection.fileno())) as ours:
+            local = ours.getsockname()
+    except OSError:
+        return False
+    (row,) = connection.execute(_PEER, prepare=False).fetchall()
+    return isinstance(local, tuple) and local[:2] == (row["address"], row["port"])
 
 
 def is_shared(first: Connection[DictRow], second: Connection[DictRow]) -> bool:

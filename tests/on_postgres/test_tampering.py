@@ -152,7 +152,6 @@ def test_every_object_that_was_changed_is_named(ledger: LeaseLedger, sql: SQLCon
         ("stored_events", "notification_id", "99"),
         ("stored_folds", "stream", "'dev:other'"),
         ("stored_folds", "version", "7"),
-        ("stored_folds", "fold", "7"),
         ("stored_folds", "digest", "md5(digest)"),
         ("stored_folds", "state", "replace(state, '1', '2')"),
         ("ledger_meta", "ledger_id", "'another'"),

@@ -238,4 +238,4 @@ class PostgresConnections:
     def __del__(self) -> None:
         # Whoever forgets a token store, which need not be closed, leaves no session behind.
         with contextlib.suppress(Exception):
-            self.close()
+            self._close()

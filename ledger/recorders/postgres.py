@@ -16,8 +16,8 @@ from ledger.errors import LedgerStorageError
 from ledger.recorders.base import LOOK_EVERY_S, LeaseRecorder, LogRow, NewEvent, StoredFold, StreamRow
 from ledger.recorders.postgres_address import PostgresAddress
 from ledger.recorders.postgres_connections import LedgerConnection, PostgresConnections
-from ledger.recorders.postgres_guard import AdvisoryGuardLock, GuardSession
 from ledger.recorders.postgres_defects import schema_defects
+from ledger.recorders.postgres_guard import AdvisoryGuardLock, GuardSession
 from ledger.recorders.postgres_identity import identity, no_ledger
 from ledger.recorders.postgres_schema import create_tables, writer_lock
 from ledger.recorders.postgres_statements import fold_of, insert_values, is_stored, statements
@@ -276,7 +276,8 @@ class PostgresLeaseRecorder(PostgresApplicationRecorder, LeaseRecorder):
         return self._connections.patiently(partial(super().select_notifications, *args, **kwargs))
 
     def max_notification_id(self) -> int | None:
-        return self._connections.patiently(super().max_notification_id)
+        found: int | None = self._connections.patiently(super().max_notification_id)
+        return found
 
     def close(self) -> None:
         self._connections.close()

@@ -198,9 +198,7 @@ def _meta_defects(meta: list[dict[str, object]], ledger_id: str) -> list[str]:
     ]
 
 
-def _view_defects(
-    connection: LedgerConnection, schema: Identifier, found: dict[str, str], *, first: bool
-) -> list[str]:
+def _view_defects(connection: LedgerConnection, schema: Identifier, found: dict[str, str], *, first: bool) -> list[str]:
     defects: list[str] = []
     for name, query in VIEWS.items():
         if f"view {name}" not in found:

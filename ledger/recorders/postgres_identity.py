@@ -71,7 +71,9 @@ def no_ledger(connection: LedgerConnection, address: PostgresAddress) -> NotALed
     elsewhere = [row["schema"] for row in connection.execute(_LEDGERS)]
     if elsewhere:
         there = f"this database has one in schema {', '.join(elsewhere[:3])}{' and more' if elsewhere[3:] else ''}"
-        return NotALedger(f"{address.shown} holds no ledger; {there}: name it with ?schema=, or run 'lease-ledger init' once")
+        return NotALedger(
+            f"{address.shown} holds no ledger; {there}: name it with ?schema=, or run 'lease-ledger init' once"
+        )
     (row,) = connection.execute(_OTHERS).fetchall()
     there = f"{row['relations']} tables of something else" if row["relations"] else "nothing at all"
     return NotALedger(f"{address.shown} holds no ledger yet, its database {there}; run 'lease-ledger init' once")

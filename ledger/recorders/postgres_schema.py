@@ -3,7 +3,7 @@
 import hashlib
 from typing import Final, LiteralString
 
-from psycopg.sql import SQL, Composed, Identifier, Literal
+from psycopg.sql import SQL, Identifier, Literal
 
 from ledger.recorders.postgres_address import PostgresAddress
 from ledger.recorders.postgres_connections import LedgerConnection, PostgresConnections

@@ -23,7 +23,7 @@ _AS_GIVEN: Final = (
 )
 _STATEMENTS: Final[dict[str, LiteralString]] = {
     "insert": f"{_INSERT} {_AS_GIVEN}",
-    "insert with fold": f"WITH event AS ({_INSERT} {_AS_GIVEN}), "
+    "insert with fold": "WITH event AS (" + _INSERT + " " + _AS_GIVEN + "), "
     "fold AS (INSERT INTO {schema}.stored_folds (stream, version, fold, digest, state) "
     "VALUES (%(stream)s, %(fold_version)s, %(fold)s, %(digest)s, %(fold_state)s) "
     "ON CONFLICT (stream, version) DO UPDATE "

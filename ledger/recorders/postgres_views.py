@@ -55,7 +55,9 @@ def create_views(connection: LedgerConnection, schema: str) -> None:
     into = Identifier(schema)
     connection.execute(SQL(_CREATE_FIELDS).format(into, Literal(EVENT_FIELDS)))
     for name, query in VIEWS.items():
-        connection.execute(SQL("CREATE VIEW {}.{} AS {}").format(into, Identifier(name), SQL(query).format(schema=into)))
+        connection.execute(
+            SQL("CREATE VIEW {}.{} AS {}").format(into, Identifier(name), SQL(query).format(schema=into))
+        )
 
 
 def renew_views(connection: LedgerConnection, schema: str) -> None:

@@ -103,19 +103,26 @@ def _object_changes(sql: SQLConnection) -> Iterator[tuple[str, str]]:
                 f"DO $$ BEGIN EXECUTE 'CREATE OR REPLACE VIEW {view} AS ' || {text} || ' {change}'; END $$",
             )
         yield f"view {view} ", f"ALTER VIEW {view} SET (security_barrier = true)"
-    yield "lease_events is not as it was made", (
-        "DO $$ BEGIN EXECUTE 'CREATE OR REPLACE VIEW lease_events AS ' || "
-        "replace(pg_get_viewdef('lease_events'::regclass), 'f.cause', 'f.actor AS cause'); END $$"
+    yield (
+        "lease_events is not as it was made",
+        (
+            "DO $$ BEGIN EXECUTE 'CREATE OR REPLACE VIEW lease_events AS ' || "
+            "replace(pg_get_viewdef('lease_events'::regclass), 'f.cause', 'f.actor AS cause'); END $$"
+        ),
     )
-    yield "ledger_meta holds two rows", (
-        "ALTER TABLE ledger_meta DROP CONSTRAINT ledger_meta_pkey, DROP CONSTRAINT ledger_meta_only_row_check;"
-        "INSERT INTO ledger_meta VALUES (true, 'other', 1, 1)"
+    yield (
+        "ledger_meta holds two rows",
+        (
+            "ALTER TABLE ledger_meta DROP CONSTRAINT ledger_meta_pkey, DROP CONSTRAINT ledger_meta_only_row_check;"
+            "INSERT INTO ledger_meta VALUES (true, 'other', 1, 1)"
+        ),
     )
     yield "ledger_meta holds no row", "ALTER TABLE ledger_meta DISABLE TRIGGER USER; DELETE FROM ledger_meta"
     for column, value in (("ledger_id", "'other'"), ("format", "0"), ("format", "2"), ("lowest_reader", "0")):
         update = f"UPDATE ledger_meta SET {column} = {value}"
-        yield f"ledger_meta says {column}", f"ALTER TABLE ledger_meta DISABLE TRIGGER USER; {update}".replace(
-            "says format 2", "says format"
+        yield (
+            f"ledger_meta says {column}",
+            f"ALTER TABLE ledger_meta DISABLE TRIGGER USER; {update}".replace("says format 2", "says format"),
         )
 
 
@@ -203,7 +210,9 @@ _BIN = """
         "ALTER TABLE stored_events DISABLE TRIGGER stored_events_keep;"
         + _TRIGGER.format("DELETE FROM stored_events e WHERE e.state = NEW.state; RETURN NULL;", "AFTER INSERT"),
         "ALTER TABLE stored_events DISABLE TRIGGER stored_events_keep;"
-        + _TRIGGER.format("UPDATE stored_events SET state = '{}' WHERE state = NEW.state; RETURN NULL;", "AFTER INSERT"),
+        + _TRIGGER.format(
+            "UPDATE stored_events SET state = '{}' WHERE state = NEW.state; RETURN NULL;", "AFTER INSERT"
+        ),
         "CREATE RULE swallow AS ON INSERT TO stored_events DO INSTEAD NOTHING",
         "CREATE RULE swallow AS ON INSERT TO stored_events WHERE NEW.topic <> 'x' DO INSTEAD NOTHING",
         _BIN.format(""),

@@ -21,14 +21,17 @@ _AS_GIVEN: Final = (
     "(SELECT count(*) FROM pg_trigger WHERE tgrelid = '{schema}.stored_events'::regclass AND NOT tgisinternal) = 2 "
     "AS alone"
 )
-_STATEMENTS: Final[dict[str, LiteralString]] = {
-    "insert": f"{_INSERT} {_AS_GIVEN}",
-    "insert with fold": "WITH event AS (" + _INSERT + " " + _AS_GIVEN + "), "
+_FOLD: Final = (
     "fold AS (INSERT INTO {schema}.stored_folds (stream, version, fold, digest, state) "
     "VALUES (%(stream)s, %(fold_version)s, %(fold)s, %(digest)s, %(fold_state)s) "
     "ON CONFLICT (stream, version) DO UPDATE "
-    "SET fold = excluded.fold, digest = excluded.digest, state = excluded.state) "
-    "SELECT notification_id, as_given, alone FROM event",
+    "SET fold = excluded.fold, digest = excluded.digest, state = excluded.state)"
+)
+_STATEMENTS: Final[dict[str, LiteralString]] = {
+    "insert": f"{_INSERT} {_AS_GIVEN}",
+    "insert with fold": (
+        f"WITH event AS ({_INSERT} {_AS_GIVEN}), {_FOLD} SELECT notification_id, as_given, alone FROM event"  # noqa: S608
+    ),
     "rows": "SELECT notification_id, originator_version, topic, state FROM {schema}.stored_events "
     "WHERE originator_id = %s AND originator_version > %s AND originator_version <= %s ORDER BY originator_version",
     "log": "SELECT notification_id, originator_id, originator_version, topic, state FROM {schema}.stored_events "

@@ -1,4 +1,4 @@
-"""Interrupted anywhere, the ledger in PostgreSQL leaves no slot, session, transaction or lock behind; nothing is lost."""
+"""Interrupted anywhere, a ledger in PostgreSQL leaves no slot, session, transaction or lock behind; nothing is lost."""
 
 import contextlib
 import itertools

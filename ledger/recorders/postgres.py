@@ -19,6 +19,7 @@ from ledger.recorders.postgres_connections import LedgerConnection, PostgresConn
 from ledger.recorders.postgres_defects import schema_defects
 from ledger.recorders.postgres_guard import AdvisoryGuardLock, GuardSession
 from ledger.recorders.postgres_identity import identity, no_ledger
+from ledger.recorders.postgres_indexes import index_defects
 from ledger.recorders.postgres_schema import create_tables, writer_lock
 from ledger.recorders.postgres_statements import fold_of, insert_values, is_stored, statements
 from ledger.recorders.postgres_watch import ChangeWatch
@@ -263,7 +264,8 @@ class PostgresLeaseRecorder(PostgresApplicationRecorder, LeaseRecorder):
     def defects(self) -> Sequence[str]:
         def look() -> Sequence[str]:
             with self._connections.borrow() as connection:
-                return schema_defects(connection, self.address, self.ledger_id)
+                defects = schema_defects(connection, self.address, self.ledger_id)
+                return defects or index_defects(connection, self.address.schema)
 
         return self._connections.patiently(look)
 

@@ -16,11 +16,11 @@ from ledger.lease_ledger import LeaseLedger
 from ledger.recorders.base import NewEvent, StreamRow
 from ledger.stores import PostgresTokenStore
 from ledger.stores.encryption import new_token_key
-from ledger.tokens import PersistedTokens
+from ledger.tokens import PersistedAuthMode, PersistedTokens
 
 KEY = LeaseKey.parse("dev:openai:work")
 OTHER = LeaseKey.parse("dev:anthropic")
-TOKENS = PersistedTokens("external_tokens", primary_secret="a", expires_at=4_000_000_000)
+TOKENS = PersistedTokens(PersistedAuthMode.EXTERNAL_TOKENS, primary_secret="a", expires_at=4_000_000_000)
 GUARDS = """
     SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND granted
         AND pid <> pg_backend_pid()"""
@@ -79,7 +79,7 @@ def test_defaults_of_a_role_or_database_change_nothing(
     sql.execute("CREATE OR REPLACE VIEW in_the_way.pg_trigger AS SELECT 1 AS nothing")
     sql.execute("CREATE OR REPLACE FUNCTION in_the_way.lower(text) RETURNS text LANGUAGE sql AS $$SELECT 'wrong'$$")
     for name, value in defaults.items():
-        sql.execute(f"ALTER {target} SET {name} = {value}")  # type: ignore[arg-type]
+        sql.execute(f"ALTER {target} SET {name} = {value}")
     try:
         with LeaseLedger.open(url) as ledger, LeaseLedger.open(url) as rival:
             credentials = Credentials(ledger, PostgresTokenStore(url, key=new_token_key()))
@@ -99,7 +99,7 @@ def test_defaults_of_a_role_or_database_change_nothing(
             assert len(list(ledger.recorder.log(0, 10))) == 4
     finally:
         for name in defaults:
-            sql.execute(f"ALTER {target} RESET {name}")  # type: ignore[arg-type]
+            sql.execute(f"ALTER {target} RESET {name}")
 
 
 def test_a_guard_whose_session_was_killed_is_taken_again_before_the_next_event(

@@ -6,7 +6,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from eventsourcing.persistence import StoredEvent
-from pgserver import admin, fresh_schema
+from pgserver import admin, fresh_schema, server_of_its_own
 
 from ledger.errors import LedgerStorageError, NotALedger
 from ledger.keys import LeaseKey
@@ -39,22 +39,26 @@ def sql(ledger: LeaseLedger, url: str) -> Iterator[SQLConnection]:
         yield connection
 
 
+def _texts(row: tuple[object, ...]) -> tuple[str, ...]:
+    return tuple(map(str, row))
+
+
 def _column_changes(sql: SQLConnection) -> Iterator[tuple[str, str]]:
     columns = """
         SELECT c.relname, a.attname, a.atttypid::regtype::text FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
         WHERE c.relnamespace = current_schema::regnamespace AND c.relkind = 'r' AND a.attnum > 0"""
-    for table, column, kind in sql.execute(columns).fetchall():
+    for table, column, kind in map(_texts, sql.execute(columns)):
         alter = f"ALTER TABLE {table} "
         name = f"column {table}.{column}"
         views = "DROP VIEW lease_events, stored_events_as_bytes; "
-        wider = {"text": "varchar", "integer": "bigint", "bigint": "numeric"}.get(str(kind))
+        wider = {"text": "varchar", "integer": "bigint", "bigint": "numeric"}.get(kind)
         if wider:
             yield f"{name} ", f"{views}{alter} ALTER {column} TYPE {wider}"
         if kind == "text":
             yield f"{name} ", f'{views}{alter} ALTER {column} TYPE text COLLATE "POSIX"'
         yield f"{name} is missing", f"{views}{alter} DROP {column}"
         yield f"{name} is missing", f"{alter} RENAME {column} TO other"
-        default = {"text": "''", "boolean": "false"}.get(str(kind), "0")
+        default = {"text": "''", "boolean": "false"}.get(kind, "0")
         yield f"{name} ", f"{alter} ALTER {column} SET DEFAULT {default}"
 
 
@@ -69,7 +73,7 @@ def _object_changes(sql: SQLConnection) -> Iterator[tuple[str, str]]:
         yield "rule swallow is not", f"CREATE RULE swallow AS ON DELETE TO {table} WHERE false DO INSTEAD NOTHING"
         yield "index narrow is not", f"CREATE UNIQUE INDEX narrow ON {table} ((1)) WHERE false"
         yield f"constraint {table}.narrow is not", f"ALTER TABLE {table} ADD CONSTRAINT narrow CHECK (true) NOT VALID"
-    for trigger, table in sql.execute("SELECT tgname, tgrelid::regclass::text FROM pg_trigger " + _OURS).fetchall():
+    for trigger, table in map(_texts, sql.execute("SELECT tgname, tgrelid::regclass::text FROM pg_trigger " + _OURS)):
         name = f"guard trigger {trigger} "
         for how in ("DISABLE", "ENABLE", "ENABLE REPLICA"):
             yield name, f"ALTER TABLE {table} {how} TRIGGER {trigger}"
@@ -88,7 +92,7 @@ def _object_changes(sql: SQLConnection) -> Iterator[tuple[str, str]]:
         yield f"function {bare} ", f"ALTER FUNCTION {function} SECURITY DEFINER"
     yield "function event_fields ", "ALTER FUNCTION event_fields SET search_path = elsewhere"
     constraints = "SELECT conrelid::regclass::text, conname FROM pg_constraint WHERE connamespace = current_schema"
-    for table, constraint in sql.execute(f"{constraints}::regnamespace AND contype <> 'n'").fetchall():
+    for table, constraint in map(_texts, sql.execute(f"{constraints}::regnamespace AND contype <> 'n'")):
         yield f"constraint {table}.{constraint} is missing", f"ALTER TABLE {table} DROP CONSTRAINT {constraint}"
     indexes = "SELECT indexname FROM pg_indexes WHERE schemaname = current_schema"
     for (index,) in sql.execute(indexes).fetchall():
@@ -171,11 +175,11 @@ def test_a_value_that_was_changed_is_found(
 ) -> None:
     where = "WHERE originator_version = 8" if table == "stored_events" else ""
     with sql.transaction():
-        sql.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")  # type: ignore[arg-type]
-        changed = sql.execute(f"UPDATE {table} SET {column} = {value} {where}")  # type: ignore[arg-type]
+        sql.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
+        changed = sql.execute(f"UPDATE {table} SET {column} = {value} {where}")
         assert changed.rowcount == 1
         for (trigger,) in sql.execute("SELECT tgname FROM pg_trigger WHERE tgrelid = %s::regclass", [table]).fetchall():
-            sql.execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger}")  # type: ignore[arg-type]
+            sql.execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger}")
     findings = ledger.verify().findings
     assert findings
     assert all("switched off" not in finding.detail for finding in findings)
@@ -186,7 +190,7 @@ def test_a_ledger_without_one_identity_is_not_opened(url: str, sql: SQLConnectio
     sql.execute("ALTER TABLE ledger_meta DISABLE TRIGGER USER, DROP CONSTRAINT ledger_meta_pkey")
     sql.execute("DELETE FROM ledger_meta")
     if rows:
-        sql.execute(f"INSERT INTO ledger_meta VALUES {rows}")  # type: ignore[arg-type]
+        sql.execute(f"INSERT INTO ledger_meta VALUES {rows}")
     with pytest.raises(NotALedger, match="does not say which ledger"):
         LeaseLedger.open(url)
 
@@ -225,7 +229,7 @@ def test_an_event_that_the_database_swallows_is_not_acknowledged(
 ) -> None:
     recorder = ledger.recorder
     event = NewEvent(str(KEY), 41, "lease.expiring", b'{"id":"me"}')
-    sql.execute(meddling)  # type: ignore[arg-type]
+    sql.execute(meddling)
     with pytest.raises(LedgerStorageError) as refused:
         match way:
             case "append":
@@ -241,7 +245,37 @@ def test_an_event_that_the_database_swallows_is_not_acknowledged(
 
 
 def test_a_trigger_that_leaves_events_alone_stops_nobody(ledger: LeaseLedger, sql: SQLConnection) -> None:
-    sql.execute(_TRIGGER.format("NOTIFY others; RETURN NULL;", "AFTER INSERT"))  # type: ignore[arg-type]
+    sql.execute(_TRIGGER.format("NOTIFY others; RETURN NULL;", "AFTER INSERT"))
     assert ledger.acquire_lease(KEY, 500).generation == 41
     ledger.recorder.append_exclusively(str(KEY), 41, lambda _: NewEvent(str(KEY), 42, "t", b"{}"))
     assert ledger.recorder.last_position() == 42
+
+
+@pytest.mark.parametrize("index", ["stored_events_pkey", "stored_events_notification_id_key", "stored_folds_pkey"])
+def test_an_index_that_misses_a_row_of_its_table_is_found(ledger: LeaseLedger, sql: SQLConnection, index: str) -> None:
+    ready = f"UPDATE pg_index SET indisready = %s WHERE indexrelid = '{index}'::regclass"
+    sql.execute(ready, [False])
+    if index == "stored_folds_pkey":
+        sql.execute("INSERT INTO stored_folds SELECT 'dev:a', 1, fold, digest, state FROM stored_folds LIMIT 1")
+    else:
+        sql.execute("INSERT INTO stored_events VALUES ('dev:a', 1, 't', '{}')")
+    sql.execute(ready, [True])
+    (defect,) = ledger.recorder.defects()
+    assert index in defect and "instead of" in defect
+    sql.execute(f"REINDEX INDEX {index}")
+    assert ledger.recorder.defects() == []
+
+
+def test_an_index_that_cannot_be_read_is_a_finding() -> None:
+    with server_of_its_own(durable=False) as server, LeaseLedger.open(server.url) as ledger:
+        ledger.acquire_lease(KEY, 500)
+        with admin(server.url) as sql:
+            sql.execute("CHECKPOINT")
+            ((path,),) = sql.execute("SELECT pg_relation_filepath('lease_ledger.stored_events_pkey')").fetchall()
+        server.stop()
+        with (server.folder / "data" / str(path)).open("r+b") as file:
+            file.seek(8192 + 8000)
+            file.write(b"\x55" * 64)
+        server.start()
+        findings = ledger.verify().findings
+        assert any("stored_events_pkey cannot be read" in finding.detail for finding in findings)

@@ -42,7 +42,7 @@ def sql(ledger: LeaseLedger, url: str) -> Iterator[SQLConnection]:
 def _make_first_view(sql: SQLConnection, url: str) -> None:
     schema = url.rpartition("=")[2]
     sql.execute("DROP VIEW lease_events; DROP FUNCTION event_fields")
-    sql.execute(f"CREATE VIEW lease_events AS {FIRST_EVENTS_VIEW}".format(schema=schema))  # type: ignore[arg-type]
+    sql.execute(f"CREATE VIEW lease_events AS {FIRST_EVENTS_VIEW}".format(schema=schema))
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,8 @@ class PostgresLeaseRecorder(PostgresApplicationRecorder, LeaseRecorder):
     Raises:
         NotALedger: The schema holds something else, a ledger that needs a newer version, or none and
             ``create=no`` was asked for.
-        LedgerStorageError: The database cannot be reached, or refuses.
+        LedgerStorageError: The database cannot be reached, refuses, or is reached through a pooler that gives each
+            transaction whichever session is free.
     """
 
     def __init__(self, address: PostgresAddress, *, new_ledger_id: str) -> None:

@@ -248,7 +248,7 @@ def test_looking_into_a_wrong_database_makes_nothing_and_says_what_is_there(
                 if make is None:
                     LeaseLedger.open(f"{wrong.partition('?')[0]}?schema=team_a").close()
                 else:
-                    there.execute(make)  # type: ignore[arg-type]
+                    there.execute(make)
                 before = there.execute(MADE).fetchone()
                 with pytest.raises(NotALedger, match=said) as refused:
                     LeaseLedger.open(with_options(wrong, create="no"))

@@ -15,8 +15,8 @@ BYTES_VIEW: Final[LiteralString] = """
 
 EVENTS_VIEW: Final[LiteralString] = """
     SELECT e.notification_id AS position, e.originator_id AS lease_key, e.originator_version AS version,
-        e.topic AS tag, f.at_ms, f.actor, f.cause, e.state AS body
-    FROM {schema}.stored_events e CROSS JOIN LATERAL {schema}.event_fields(e.state) f"""
+        e.topic AS tag, (f.fields).at_ms, (f.fields).actor, (f.fields).cause, e.state AS body
+    FROM {schema}.stored_events e CROSS JOIN LATERAL (SELECT {schema}.event_fields(e.state) AS fields OFFSET 0) f"""
 
 FIRST_EVENTS_VIEW: Final[LiteralString] = """
     SELECT notification_id AS position, originator_id AS lease_key, originator_version AS version, topic AS tag,

@@ -111,7 +111,7 @@ def _object_changes(sql: SQLConnection) -> Iterator[tuple[str, str]]:
         "lease_events is not as it was made",
         (
             "DO $$ BEGIN EXECUTE 'CREATE OR REPLACE VIEW lease_events AS ' || "
-            "replace(pg_get_viewdef('lease_events'::regclass), 'f.cause', 'f.actor AS cause'); END $$"
+            "replace(pg_get_viewdef('lease_events'::regclass), '(f.fields).cause', '(f.fields).actor'); END $$"
         ),
     )
     yield (

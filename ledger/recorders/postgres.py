@@ -21,7 +21,7 @@ from ledger.recorders.postgres_guard import AdvisoryGuardLock, GuardSession
 from ledger.recorders.postgres_identity import identity, no_ledger
 from ledger.recorders.postgres_indexes import index_defects
 from ledger.recorders.postgres_schema import create_tables, writer_lock
-from ledger.recorders.postgres_statements import fold_of, insert_values, is_stored, statements
+from ledger.recorders.postgres_statements import fold_of, insert_values, is_stored, statements, stored_bytes
 from ledger.recorders.postgres_watch import ChangeWatch
 from ledger.recorders.user_state import user_state_folder
 
@@ -213,7 +213,7 @@ class PostgresLeaseRecorder(PostgresApplicationRecorder, LeaseRecorder):
     def _select_rows(self, connection: LedgerConnection, values: tuple[str, int, int]) -> list[StreamRow]:
         with connection.cursor(row_factory=tuple_row) as cursor:
             found = cursor.execute(self._sql["rows"], values, prepare=True).fetchall()
-        return [StreamRow(position, version, tag, body.encode()) for position, version, tag, body in found]
+        return [StreamRow(position, version, tag, stored_bytes(body)) for position, version, tag, body in found]
 
     def rows(self, stream: str, after: int = 0, upto: int | None = None) -> Sequence[StreamRow]:
         values = (stream, after, _MAX_VERSION if upto is None else upto)
@@ -226,7 +226,7 @@ class PostgresLeaseRecorder(PostgresApplicationRecorder, LeaseRecorder):
 
     def log(self, after: int, limit: int) -> Sequence[LogRow]:
         return [
-            LogRow(position, stream, version, tag, body.encode())
+            LogRow(position, stream, version, tag, stored_bytes(body))
             for position, stream, version, tag, body in self._read("log", (after, limit))
         ]
 

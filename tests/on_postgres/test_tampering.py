@@ -39,6 +39,10 @@ def sql(ledger: LeaseLedger, url: str) -> Iterator[SQLConnection]:
         yield connection
 
 
+def _storage_findings(ledger: LeaseLedger) -> list[str]:
+    return [finding.detail for finding in ledger.verify().findings if finding.witness == "storage"]
+
+
 def _texts(row: tuple[object, ...]) -> tuple[str, ...]:
     return tuple(map(str, row))
 
@@ -185,6 +189,15 @@ def test_a_value_that_was_changed_is_found(
     assert all("switched off" not in finding.detail for finding in findings)
 
 
+@pytest.mark.parametrize("column", ["topic", "state"])
+def test_a_column_without_a_value_is_a_finding(ledger: LeaseLedger, sql: SQLConnection, column: str) -> None:
+    sql.execute(f"ALTER TABLE stored_events ALTER {column} DROP NOT NULL, DISABLE TRIGGER USER")
+    sql.execute(f"UPDATE stored_events SET {column} = NULL WHERE originator_version = 8")
+    findings = ledger.verify().findings
+    assert any(f"stored_events.{column}" in finding.detail for finding in findings)
+    assert any(finding.version == 8 for finding in findings)
+
+
 @pytest.mark.parametrize("rows", ["", "(true, 'one', 1, 1), (true, 'two', 1, 1)"])
 def test_a_ledger_without_one_identity_is_not_opened(url: str, sql: SQLConnection, rows: str) -> None:
     sql.execute("ALTER TABLE ledger_meta DISABLE TRIGGER USER, DROP CONSTRAINT ledger_meta_pkey")
@@ -241,7 +254,7 @@ def test_an_event_that_the_database_swallows_is_not_acknowledged(
             case _:
                 recorder.insert_events([StoredEvent(event.stream, event.version, event.tag, event.body)])
     assert "\n" not in str(refused.value)
-    assert any("meddle" in defect or "swallow" in defect for defect in recorder.defects())
+    assert any("meddle" in detail or "swallow" in detail for detail in _storage_findings(ledger))
 
 
 def test_a_trigger_that_leaves_events_alone_stops_nobody(ledger: LeaseLedger, sql: SQLConnection) -> None:
@@ -260,8 +273,8 @@ def test_an_index_that_misses_a_row_of_its_table_is_found(ledger: LeaseLedger, s
     else:
         sql.execute("INSERT INTO stored_events VALUES ('dev:a', 1, 't', '{}')")
     sql.execute(ready, [True])
-    (defect,) = ledger.recorder.defects()
-    assert index in defect and "instead of" in defect
+    (detail,) = _storage_findings(ledger)
+    assert index in detail and "instead of" in detail
     sql.execute(f"REINDEX INDEX {index}")
     assert ledger.recorder.defects() == []
 

@@ -163,7 +163,9 @@ class LeaseLedger(AuthLeaseHandle):
             LeaseTransitionError: A given ``publication`` is not the next one any more.
             LedgerStorageError: The event could not be stored.
         """
-        command = Acquire(expiry_from_argument(expires_at), publication, attempt, check_code("store", store))
+        command = Acquire(
+            expiry_from_argument(expires_at), publication, check_text("attempt", attempt), check_code("store", store)
+        )
         return self._publish(key, command, publication, cause, correlation_id)
 
     def mark_expiring(self, key: LeaseKey, *, cause: str | None = None, correlation_id: str | None = None) -> None:
@@ -501,4 +503,4 @@ class LeaseLedger(AuthLeaseHandle):
 
 
 def _attempt_id(attempt: RefreshAttempt | str | None) -> str | None:
-    return attempt.id if isinstance(attempt, RefreshAttempt) else attempt
+    return check_text("attempt", attempt.id if isinstance(attempt, RefreshAttempt) else attempt)

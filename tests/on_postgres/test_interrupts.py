@@ -153,7 +153,7 @@ def world(server: PgServer, tmp_path: Path) -> Iterator[World]:
 
 
 def _struck(world: World, use: Callable[[World, LeaseKey], None], at: int) -> Strike:
-    strike = Strike(at, lambda: signal.raise_signal(signal.SIGINT))
+    strike = Strike(at, lambda: signal.raise_signal(signal.SIGINT), is_signal=True)
     with contextlib.suppress(KeyboardInterrupt), strike:
         use(world, world.new_key())
     return strike

@@ -17,11 +17,12 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 import msgspec
 from eventsourcing.persistence import StoredEvent
 
+from ledger.addresses import split_address
 from ledger.chain import EMPTY_ROLL, event_digest, roll
 from ledger.errors import LedgerStorageError
 from ledger.lease_ledger import LeaseLedger
@@ -105,7 +106,7 @@ def copy(ledger: LeaseLedger, target_url: str, *, progress: Progress | None = No
         LedgerStorageError: The target holds something, one of both cannot be used, the source has gaps, or what was
             stored is not what was read. Nothing is left at the target.
     """
-    parts = urlsplit(target_url)
+    parts = split_address(target_url)
     if parts.scheme in ("postgresql", "postgres"):
         return _into_postgres(ledger.recorder, target_url, progress)
     path = unquote(parts.path)[1:]

@@ -1,8 +1,9 @@
 """From a URL to the recorder that answers to it."""
 
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
+from ledger.addresses import split_address, without_password
 from ledger.errors import LedgerStorageError
 from ledger.recorders.base import LeaseRecorder
 from ledger.recorders.filesystem import mounts, refuse_unsafe_file_system
@@ -31,7 +32,7 @@ def open_recorder(url: str, new_ledger_id: str) -> LeaseRecorder:
             not given.
         LedgerStorageError: The storage cannot be opened.
     """
-    parts = urlsplit(url)
+    parts = split_address(url)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     if parts.scheme == "memory" or url in ("sqlite://", "sqlite:///:memory:"):
         return MemoryLeaseRecorder(new_ledger_id)
@@ -39,7 +40,7 @@ def open_recorder(url: str, new_ledger_id: str) -> LeaseRecorder:
         return _open_postgres(url, new_ledger_id)
     path = unquote(parts.path)[1:]
     if parts.scheme != "sqlite" or parts.netloc or not path:
-        raise ValueError(f"unknown ledger URL {_without_password(url)!r}: {_EXPECTED}")
+        raise ValueError(f"unknown ledger URL {without_password(url)!r}: {_EXPECTED}")
     synchronous = options.pop("synchronous", "full").lower()
     unsafe = options.pop("unsafe_filesystem", "refuse").lower()
     if unsafe not in ("refuse", "allow"):
@@ -68,10 +69,3 @@ def missing_postgres() -> LedgerStorageError:
     return LedgerStorageError(
         "a ledger in PostgreSQL needs a driver that is not installed: pip install 'lease-ledger[postgres]'"
     )
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    return parts._replace(netloc=f"{parts.username}:***@{parts.hostname}").geturl()

@@ -31,7 +31,7 @@ from ledger.recorders.base import IntegrityError, LeaseRecorder, LogRow
 from ledger.recorders.sqlite import SQLiteLeaseRecorder
 from ledger.stores.private_files import sync_folder
 
-__all__ = ["Copied", "Progress", "backup", "copy"]
+__all__ = ["Copied", "Progress", "backup", "copy", "new_ledger_file"]
 
 PAGE: Final = 2_000
 
@@ -75,7 +75,7 @@ def backup(ledger: LeaseLedger, path: str | os.PathLike[str], *, progress: Progr
     target = Path(path).absolute()
     if not isinstance(source, SQLiteLeaseRecorder):
         return copy(ledger, f"sqlite:///{quote(str(target))}?{_ANYWHERE}", progress=progress)
-    with _new_file(target) as unfinished:
+    with new_ledger_file(target) as unfinished:
         with (
             contextlib.closing(sqlite3.connect(f"file:{quote(str(source.path))}?mode=ro", uri=True)) as reading,
             contextlib.closing(sqlite3.connect(unfinished)) as writing,
@@ -113,7 +113,7 @@ def copy(ledger: LeaseLedger, target_url: str, *, progress: Progress | None = No
     if parts.scheme != "sqlite" or parts.netloc or not path:
         raise ValueError("a ledger is copied to sqlite:///new/file.db or postgresql://user@host/database")
     source = ledger.recorder
-    with _new_file(Path(path).absolute()) as unfinished:
+    with new_ledger_file(Path(path).absolute()) as unfinished:
         read = _Summing(source.ledger_id, _log(source, source.last_position(), progress))
         with contextlib.closing(_open_file(unfinished, parts.query, source.ledger_id)) as target:
             _append_all(target, read)
@@ -216,9 +216,13 @@ def _open_file(path: Path, options: str, ledger_id: str) -> LeaseRecorder:
 
 
 @contextlib.contextmanager
-def _new_file(target: Path) -> Iterator[Path]:
-    """A file to fill, which gets the target's name when the block ends well, and goes away when it does not."""
-    if target.exists():
+def new_ledger_file(target: Path) -> Iterator[Path]:
+    """A file to fill, which gets the target's name when the block ends well, and goes away when it does not.
+
+    Raises:
+        LedgerStorageError: The target is there already, or cannot be written.
+    """
+    if os.path.lexists(target):
         raise LedgerStorageError(f"{target} exists already; name a new file")
     unfinished = target.with_name(f".copying-{secrets.token_hex(4)}-{target.name}")
     try:

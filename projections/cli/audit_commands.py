@@ -1,16 +1,17 @@
 """``history``, ``leases``, ``stale`` and ``rebuild``: answers of the audit log."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import click
 import msgspec
 
 from ledger.keys import LeaseKey
+from ledger.stores.base import TokenStore
 from projections.audit import AuditLog
 from projections.cli.moments import read_time
 from projections.cli.output import Output, styled
-from projections.cli.session import Session, json_option, key_argument
+from projections.cli.session import LARGEST, Session, json_option, key_argument
 from projections.cli.text import utc
 from projections.leases import CurrentLease
 from projections.time_travel import LeaseThen
@@ -26,9 +27,18 @@ class Rebuilt(msgspec.Struct, frozen=True):
 
 
 @contextlib.contextmanager
-def caught_up(session: Session, output: Output) -> Iterator[AuditLog]:
-    """The audit log of the session's ledger, brought up to date under a progress bar."""
-    with session.ledger() as ledger, AuditLog.open(ledger) as audit:
+def caught_up(
+    session: Session, output: Output, keys: Iterable[LeaseKey] = (), known_to: TokenStore | None = None
+) -> Iterator[AuditLog]:
+    """The audit log of the session's ledger, brought up to date under a progress bar.
+
+    Args:
+        session: Which ledger.
+        output: Where the progress is shown.
+        keys: Keys that the command is about, and that have to be there.
+        known_to: A store that may know them too.
+    """
+    with session.ledger(keys=keys, known_to=known_to) as ledger, AuditLog.open(ledger) as audit:
         with output.progress("reading the ledger") as progress:
             audit.catch_up(progress)
         yield audit
@@ -36,7 +46,7 @@ def caught_up(session: Session, output: Output) -> Iterator[AuditLog]:
 
 @click.command()
 @key_argument
-@click.option("--last", metavar="N", type=click.IntRange(min=0), help="Only the newest N events.")
+@click.option("--last", metavar="N", type=click.IntRange(1, LARGEST), help="Only the newest N events.")
 @json_option
 @click.pass_obj
 def history(session: Session, key: LeaseKey, last: int | None, as_json: bool) -> None:
@@ -49,7 +59,7 @@ def history(session: Session, key: LeaseKey, last: int | None, as_json: bool) ->
       lease-ledger --db auth.db history dev:openai:work --last 20
     """
     output = Output(as_json)
-    with caught_up(session, output) as audit:
+    with caught_up(session, output, [key]) as audit:
         entries = audit.history(key, last)
     rows = [
         (

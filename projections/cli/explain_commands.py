@@ -71,7 +71,7 @@ def explain(
     output = Output(as_json)
     is_now = version is None and at_ms is None
     store, no_store = _store(session) if is_now else (None, None)
-    with ExitStack() as opened, caught_up(session, output) as audit:
+    with ExitStack() as opened, caught_up(session, output, [key], store) as audit:
         ledgers = [opened.enter_context(session._replace(db=peer).ledger()) for peer in peers]
         verdict = audit.explain(key, version, at_ms, store=store, peers=ledgers)
         changes = {field: audit.last_change(key, field, version, at_ms) for field in fields}

@@ -1,15 +1,20 @@
 """``init``, ``backup`` and ``copy``: where a ledger lies."""
 
 import contextlib
+import os
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 import click
 
+from ledger.addresses import split_address
 from ledger.copying import Copied
 from ledger.copying import backup as back_up
 from ledger.copying import copy as copy_ledger
 from ledger.stores.encryption import new_token_key as make_token_key
 from projections.cli.output import Output
+from projections.cli.outputs import new_file
+from projections.cli.places import looks_like_an_address
 from projections.cli.session import Session, json_option
 
 __all__ = ["backup", "copy", "init", "new_token_key", "rotate_token_key"]
@@ -44,7 +49,7 @@ def backup(session: Session, file: Path, as_json: bool) -> None:
     """
     output = Output(as_json)
     with session.ledger() as ledger, output.progress("backing up") as progress:
-        written = back_up(ledger, file, progress=progress)
+        written = back_up(ledger, new_file(session, file), progress=progress)
     output.one(written, _words(written, str(file)))
 
 
@@ -63,7 +68,11 @@ def copy(session: Session, target: str, as_json: bool) -> None:
     """
     output = Output(as_json)
     with session.ledger() as ledger, output.progress("copying") as progress:
-        written = copy_ledger(ledger, target, progress=progress)
+        url = _target_url(session, target)
+        try:
+            written = copy_ledger(ledger, url, progress=progress)
+        except ValueError as error:
+            raise click.UsageError(f"{error}.") from error
     output.one(written, _words(written, "the target"))
 
 
@@ -93,6 +102,21 @@ def rotate_token_key(session: Session) -> None:
     """
     with contextlib.closing(session.token_database()) as store:
         click.echo(f"{store.rotate()} sets of tokens were sealed again with the first key")
+
+
+def _target_url(session: Session, target: str) -> str:
+    """The URL to copy to; a path is a new file."""
+    try:
+        parts = split_address(target)
+    except ValueError as error:
+        raise click.UsageError(f"{error}.") from None
+    if "://" in target and parts.scheme != "sqlite":
+        return target
+    if "://" not in target and looks_like_an_address(target):
+        raise click.UsageError("a ledger is copied to a new file, or to postgresql://user@host/database.")
+    path = unquote(parts.path)[1:] if "://" in target else target
+    options = f"?{parts.query}" if "://" in target and parts.query else ""
+    return f"sqlite:///{quote(os.fsencode(new_file(session, Path(path))))}{options}"
 
 
 def _words(written: Copied, where: str) -> str:

@@ -7,7 +7,7 @@ from projections.cli.audit_commands import caught_up
 from projections.cli.moments import moment_options, read_moment, read_time
 from projections.cli.output import Output, styled
 from projections.cli.selection import tag_option
-from projections.cli.session import Session, json_option, key_argument, keys_argument
+from projections.cli.session import LARGEST, Session, json_option, key_argument, keys_argument
 from projections.cli.showing import emit, event_row, say, state_rows, value_text, when_text
 from projections.cli.text import utc
 from projections.time_travel import LeaseAsOf, When
@@ -33,7 +33,7 @@ def as_of(session: Session, key: LeaseKey, version: int | None, at_ms: int | Non
     if version is not None and at_ms is not None:
         raise click.UsageError("give --version or --at, not both.")
     output = Output(as_json)
-    with caught_up(session, output) as audit:
+    with caught_up(session, output, [key]) as audit:
         found = audit.as_of(key, version, at_ms)
     if as_json:
         emit(found)
@@ -71,7 +71,7 @@ def diff(session: Session, key: LeaseKey, a: When, b: When, as_json: bool) -> No
       lease-ledger --db auth.db diff dev:openai:work 2025-01-31T12:00Z 15m
     """
     output = Output(as_json)
-    with caught_up(session, output) as audit:
+    with caught_up(session, output, [key]) as audit:
         found = audit.diff(key, a, b)
     if as_json:
         emit(found)
@@ -108,8 +108,12 @@ def diff(session: Session, key: LeaseKey, a: When, b: When, as_json: bool) -> No
 @click.option("--correlation-id", metavar="ID", help="Only what is filed under this.")
 @click.option("--since", metavar="TIME", type=read_time, help="Only from this time on.")
 @click.option("--until", metavar="TIME", type=read_time, help="Only up to this time.")
-@click.option("--after", metavar="POSITION", type=click.IntRange(min=0), default=0, help="The cursor of the last page.")
-@click.option("--limit", metavar="N", type=click.IntRange(min=1), default=100, show_default=True, help="Most events.")
+@click.option(
+    "--after", metavar="POSITION", type=click.IntRange(0, LARGEST), default=0, help="The cursor of the last page."
+)
+@click.option(
+    "--limit", metavar="N", type=click.IntRange(1, LARGEST), default=100, show_default=True, help="Most events."
+)
 @json_option
 @click.pass_obj
 def timeline(
@@ -133,7 +137,7 @@ def timeline(
       lease-ledger --db auth.db timeline --since 2h --tag refresh_failed
     """
     output = Output(as_json)
-    with caught_up(session, output) as audit:
+    with caught_up(session, output, keys) as audit:
         page = audit.timeline(
             keys or None,
             actors=actors or None,

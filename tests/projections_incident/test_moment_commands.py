@@ -186,9 +186,9 @@ def test_a_bundle_of_another_ledger_is_told_from_this_one(lost: Run, tmp_path: P
         (("replay", "--without", "99"), Exit.REFUSED, "does not hold position 99"),
         (("replay", "--insert", "x", str(KEY), "logout"), Exit.USAGE, "--insert takes"),
         (("replay", "--insert", "1", "no-key", "logout"), Exit.USAGE, "not of the form"),
-        (("replay", "dev:nobody"), Exit.REFUSED, "no event answers"),
+        (("replay", "dev:nobody"), Exit.REFUSED, "unknown key dev:nobody"),
         (("replay", str(KEY), "--incident", "x.json"), Exit.USAGE, "chosen already"),
-        (("incident", "show", "missing.json"), Exit.STORAGE, "missing.json"),
+        (("incident", "show", "missing.json"), Exit.USAGE, "missing.json"),
     ],
 )
 def test_what_cannot_be_answered_is_refused_in_one_line(

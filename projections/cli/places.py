@@ -8,7 +8,7 @@ import re
 import stat
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote_to_bytes
 
 import click
 
@@ -22,6 +22,7 @@ __all__ = ["database_url", "ledger_url", "looks_like_an_address", "refuse_no_fil
 _POSTGRES: Final = ("postgresql", "postgres")
 _LIKE_AN_ADDRESS: Final = re.compile(r"\s*(?:postgres\w*|mysql|mariadb|sqlite):|[^/]*:[^@]*@", re.IGNORECASE)
 _EXPECTED: Final = "a ledger is a path, sqlite:///auth.db or postgresql://user@host/database"
+_IN_MEMORY: Final = f"this names no file, and a ledger in memory would end with the command; {_EXPECTED}."
 
 
 def ledger_url(db: str, *, create: bool) -> str:
@@ -36,6 +37,8 @@ def ledger_url(db: str, *, create: bool) -> str:
         NoLedgerThere: There is no such file, and it may not be made.
         NotALedger: What is there is no regular file.
     """
+    if db == ":memory:":
+        raise click.UsageError(_IN_MEMORY)
     if "://" not in db:
         path = Path(db)
         if looks_like_an_address(db) and not path.exists():
@@ -46,11 +49,11 @@ def ledger_url(db: str, *, create: bool) -> str:
         parts = split_address(db)
     except ValueError as error:
         raise click.UsageError(f"{error}.") from None
-    file = unquote(parts.path)[1:]
+    file = os.fsdecode(unquote_to_bytes(os.fsencode(parts.path)))[1:]
     if parts.scheme in _POSTGRES:
         return database_url(db, create=create)
     if parts.scheme == "memory" or (parts.scheme == "sqlite" and not parts.netloc and file in ("", ":memory:")):
-        raise click.UsageError(f"a ledger in memory would end with the command; {_EXPECTED}.")
+        raise click.UsageError(_IN_MEMORY)
     if parts.scheme != "sqlite" or parts.netloc:
         raise click.UsageError(f"unknown ledger URL {without_password(db)}: {_EXPECTED}.")
     _look_at(Path(file), create=create)

@@ -10,7 +10,7 @@ from ledger.errors import LedgerStorageError
 from projections.audit import AuditLog
 from projections.cli.output import Output
 from projections.cli.session import Session, json_option
-from projections.cli.sql_values import bound_value
+from projections.cli.sql_values import TakesNegativeNumbers, bound_value
 from projections.datasette import datasette_metadata as metadata_of
 from projections.export.json_text import exact
 
@@ -22,7 +22,7 @@ _MOST_ROWS: Final = 10_000
 _MOST_CHARACTERS: Final = 16 * 1024 * 1024
 
 
-@click.command()
+@click.command(cls=TakesNegativeNumbers)
 @click.argument("question")
 @click.argument("values", nargs=-1)
 @click.option(
@@ -40,8 +40,8 @@ def sql(session: Session, question: str, values: tuple[str, ...], timeout_s: flo
     """Ask the audit file one question in SQL, read-only.
 
     Tables: events, leases. Views: attempts, sessions. VALUES fill the question's ? places: a number is one when it is
-    written like one, anything else is text, and so is what stands in single quotes ("'17'"). A value that begins with
-    a dash comes after --. Ctrl-C ends the question at once. Of columns of one name, the second is called name_2.
+    written like one, anything else is text, and so is what stands in single quotes ("'17'"). Ctrl-C ends the
+    question at once. Of columns of one name, the second is called name_2.
 
     \b
     Example:

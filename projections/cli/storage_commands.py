@@ -3,7 +3,7 @@
 import contextlib
 import os
 from pathlib import Path
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote_to_bytes
 
 import click
 
@@ -114,7 +114,7 @@ def _target_url(session: Session, target: str) -> str:
         return target
     if "://" not in target and looks_like_an_address(target):
         raise click.UsageError("a ledger is copied to a new file, or to postgresql://user@host/database.")
-    path = unquote(parts.path)[1:] if "://" in target else target
+    path = os.fsdecode(unquote_to_bytes(os.fsencode(parts.path)))[1:] if "://" in target else target
     options = f"?{parts.query}" if "://" in target and parts.query else ""
     return f"sqlite:///{quote(os.fsencode(new_file(session, Path(path))))}{options}"
 

@@ -18,7 +18,7 @@ _FORM: Final = re.compile(
     r"(?P<rest>(?:\?[^@#]*)?)",
     re.IGNORECASE,
 )
-_ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/{1,3}\S+")
+_WORD: Final = re.compile(r"\S+")
 
 
 def is_well_formed(url: str) -> bool:
@@ -38,12 +38,17 @@ def without_password(url: str) -> str:
 
 
 def without_passwords(text: str) -> str:
-    """A text with every address in it that may hold a password written as :func:`without_password` does."""
-    return _ADDRESS.sub(lambda found: without_password(found[0]) if _may_hold_one(found[0]) else found[0], text)
+    """A text with every word in it that may be an address and hold a password written as :func:`without_password`
+    does."""
+    return _WORD.sub(lambda word: _shown(word[0]), text)
 
 
-def _may_hold_one(url: str) -> bool:
-    return "@" in url or "?" in url or not is_well_formed(url)
+def _shown(word: str) -> str:
+    bare = word.lstrip("'\"(")
+    if ":/" in bare:
+        hides = "@" in bare or "?" in bare or not is_well_formed(bare)
+        return f"{word[: len(word) - len(bare)]}{without_password(bare)}" if hides else word
+    return "***" if 0 <= bare.find(":") < bare.rfind("@") else word
 
 
 def split_address(url: str) -> SplitResult:

@@ -77,9 +77,14 @@ def token_folder(store: str, *, create: bool) -> str:
     """The folder of the token files.
 
     Raises:
+        click.UsageError: It is no path.
         TokenStoreUnavailable: It is not there and may not be made, or what is there is no folder.
     """
     folder = Path(store)
+    if looks_like_an_address(store) and not folder.is_dir():
+        raise click.UsageError("this is no folder, and no address: tokens are in a folder or postgresql://...")
+    if "\0" in store:
+        raise click.UsageError("a path holds no NUL character.")
     if folder.is_dir() or (create and not os.path.lexists(folder)):
         return store
     if os.path.lexists(folder):

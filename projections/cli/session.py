@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 import click
 
+from ledger.addresses import split_address, without_password
 from ledger.arguments import check_text
 from ledger.keys import IdentityError, LeaseKey
 from ledger.lease_ledger import LeaseLedger
@@ -106,6 +107,10 @@ class Session(NamedTuple):
         if not self.store or "://" not in self.store:
             raise click.UsageError("which token database? Name it with --store postgresql://...")
         try:
+            if split_address(self.store).scheme not in ("postgresql", "postgres"):
+                raise click.UsageError(
+                    f"unknown token store {without_password(self.store)}: expected a folder or postgresql://..."
+                )
             return PostgresTokenStore(database_url(self.store, create=create))
         except ValueError as error:
             raise click.UsageError(f"{error}.") from error

@@ -1,5 +1,6 @@
 """``sql`` and ``datasette-metadata``: the audit file for those who speak SQL."""
 
+import math
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -22,6 +23,12 @@ _MOST_ROWS: Final = 10_000
 _MOST_CHARACTERS: Final = 16 * 1024 * 1024
 
 
+def _refuse_no_number(context: click.Context, parameter: click.Parameter, value: float) -> float:
+    if math.isnan(value):
+        raise click.BadParameter("this is no number of seconds.", context, parameter)
+    return value
+
+
 @click.command(cls=TakesNegativeNumbers)
 @click.argument("question")
 @click.argument("values", nargs=-1)
@@ -30,6 +37,7 @@ _MOST_CHARACTERS: Final = 16 * 1024 * 1024
     "timeout_s",
     metavar="SECONDS",
     type=click.FloatRange(min=0, max=1e9, min_open=True),
+    callback=_refuse_no_number,
     default=DEFAULT_TIMEOUT_S,
     show_default=True,
     help="How long the computing may take.",

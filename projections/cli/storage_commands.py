@@ -110,7 +110,7 @@ def _target_url(session: Session, target: str) -> str:
         parts = split_address(target)
     except ValueError as error:
         raise click.UsageError(f"{error}.") from None
-    if "://" in target and parts.scheme != "sqlite":
+    if "://" in target and (parts.scheme != "sqlite" or parts.netloc):
         return target
     if "://" not in target and looks_like_an_address(target):
         raise click.UsageError("a ledger is copied to a new file, or to postgresql://user@host/database.")

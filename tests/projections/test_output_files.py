@@ -23,6 +23,10 @@ from projections.output_files import NoSuchFolder, OutputRefused, output_file
 KEY = LeaseKey.parse("dev:openai:work")
 
 
+def names_in(folder: Path) -> list[str]:
+    return sorted(found.name for found in folder.iterdir())
+
+
 def write(path: Path, data: bytes = b"new", *, overwrite: bool = True) -> None:
     with output_file(path, own_kind=lambda head: head.startswith(b"mine"), overwrite=overwrite) as file:
         file.write(data)
@@ -32,7 +36,7 @@ def test_a_new_file_is_for_its_owner_and_nothing_else_is_left(tmp_path: Path) ->
     write(tmp_path / "new", overwrite=False)
     assert (tmp_path / "new").read_bytes() == b"new"
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o600
-    assert os.listdir(tmp_path) == ["new"]
+    assert names_in(tmp_path) == ["new"]
 
 
 def test_what_is_recognised_as_ours_is_replaced_and_keeps_its_mode(tmp_path: Path) -> None:
@@ -160,7 +164,7 @@ def test_what_can_never_be_had_back_is_not_replaced_even_by_who_says_so(
         write(path)
     after = path.lstat(), path.read_bytes() if path.is_file() else None
     assert (after[0].st_ino, after[0].st_mode, after[1]) == (before[0].st_ino, before[0].st_mode, before[1])
-    assert not [name for name in os.listdir(path.parent) if name.startswith(".writing-")]
+    assert not [name for name in names_in(path.parent) if name.startswith(".writing-")]
 
 
 @pytest.mark.parametrize("device", ["/dev/null", "/dev/full", "/dev/stdout"])
@@ -198,7 +202,7 @@ def test_what_is_interrupted_leaves_nothing_of_itself_and_all_that_was(
     with pytest.raises(interrupt), output_file(tmp_path / "file", own_kind=lambda _: True) as file:
         file.write(b"half")
         raise interrupt
-    assert os.listdir(tmp_path) == ([] if before is None else ["file"])
+    assert names_in(tmp_path) == ([] if before is None else ["file"])
     assert before is None or (tmp_path / "file").read_bytes() == before
 
 
@@ -213,7 +217,7 @@ def test_a_full_disk_is_told_with_the_files_name_and_leaves_nothing(tmp_path: Pa
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, ignored)
     assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(tmp_path / "file"))
-    assert os.listdir(tmp_path) == []
+    assert names_in(tmp_path) == []
 
 
 def test_of_two_who_make_one_file_the_second_is_told_and_the_first_ones_stays(tmp_path: Path) -> None:
@@ -221,7 +225,7 @@ def test_of_two_who_make_one_file_the_second_is_told_and_the_first_ones_stays(tm
         file.write(b"slow")
         (tmp_path / "file").write_text("fast")
     assert (tmp_path / "file").read_text() == "fast"
-    assert os.listdir(tmp_path) == ["file"]
+    assert names_in(tmp_path) == ["file"]
 
 
 def test_what_took_the_place_of_an_old_output_meanwhile_is_not_replaced(tmp_path: Path) -> None:
@@ -241,7 +245,7 @@ def test_where_there_are_no_hard_links_a_file_is_made_all_the_same(
     monkeypatch.setattr(os, "link", refuse)
     write(tmp_path / "file", overwrite=False)
     assert (tmp_path / "file").read_bytes() == b"new"
-    assert os.listdir(tmp_path) == ["file"]
+    assert names_in(tmp_path) == ["file"]
 
 
 def test_a_killed_writer_leaves_the_old_file_whole(tmp_path: Path) -> None:

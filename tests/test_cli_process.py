@@ -175,8 +175,6 @@ def test_an_interrupt_under_json_is_one_object(start: Start, tmp_path: Path) -> 
     [
         ("export", "-o", "out"),
         ("incident", "save", "out"),
-        ("report", "out.html", "--limit", "100000"),
-        ("backup", "out"),
         ("copy", "sqlite:///out"),
         ("import", "trail.jsonl", "--into", "out"),
     ],
@@ -190,8 +188,9 @@ def test_an_output_that_is_interrupted_leaves_nothing(
         for _ in range(1_500):
             ledger.acquire_lease(LeaseKey.parse(KEY), 5)
     (tmp_path / "trail.jsonl").write_text('{"no": "audit record"}\n' * 20_000)
-    before = {found.name for found in tmp_path.iterdir()}
-    for delay_s in (0.4, 0.6, 0.8, 1.1, 1.6):
+    # Its log and shared memory are parts of the ledger, and lie there while somebody has it open, or had.
+    before = {found.name for found in tmp_path.iterdir()} | {"auth.db-wal", "auth.db-shm"}
+    for delay_s in (0.5, 0.8, 1.2):
         process = start(*words)
         with suppress(subprocess.TimeoutExpired):
             process.wait(delay_s)

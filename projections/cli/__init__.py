@@ -3,6 +3,8 @@
 import os
 import sys
 
+from projections.cli.signals import ending_at_once, repeat_lost_interrupts
+
 __all__ = ["main"]
 
 
@@ -10,7 +12,9 @@ def main() -> None:
     """Run the command line on this process's arguments and end the process with its exit code."""
     try:
         _occupy_standard_descriptors()
-        from projections.cli.app import lease_ledger  # noqa: PLC0415  # an interrupt while it loads is quiet too
+        repeat_lost_interrupts()
+        with ending_at_once():
+            from projections.cli.app import lease_ledger  # noqa: PLC0415  # an interrupt while it loads is quiet too
 
         lease_ledger(prog_name="lease-ledger")
     except KeyboardInterrupt:

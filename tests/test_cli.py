@@ -331,7 +331,7 @@ def test_an_unforeseen_error_is_one_line_without_its_text(logged_in: Run, monkey
     def fail(*_: object) -> None:
         raise RuntimeError(CANARY)
 
-    monkeypatch.setattr(AuditLog, "leases", fail)
+    monkeypatch.setattr(AuditLog, "each_lease", fail)
     result = logged_in("leases")
     assert result.exit_code == 3
     line = _one_line(result)
@@ -343,7 +343,7 @@ def test_a_storage_failure_ends_with_three(logged_in: Run, monkeypatch: pytest.M
     def fail(*_: object) -> None:
         raise LedgerStorageError("the disk\nis full")
 
-    monkeypatch.setattr(AuditLog, "leases", fail)
+    monkeypatch.setattr(AuditLog, "each_lease", fail)
     result = logged_in("leases")
     assert result.exit_code == 3
     assert _one_line(result) == "lease-ledger: the disk\\nis full"

@@ -307,6 +307,10 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         found = self._read("SELECT DISTINCT originator_id FROM stored_events ORDER BY 1")
         return [stream for (stream,) in found]
 
+    def streams_after(self, stream: str, limit: int) -> Sequence[str]:
+        query = "SELECT DISTINCT originator_id FROM stored_events WHERE originator_id > ? ORDER BY 1 LIMIT ?"
+        return [following for (following,) in self._read(query, (stream, limit))]
+
     def change_token(self) -> int:
         return self.last_position()
 

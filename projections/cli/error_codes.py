@@ -59,6 +59,7 @@ from projections.output_files import NoSuchFolder, OutputRefused
 from projections.report import TooManyEvents
 from projections.sql_limits import QuestionRefused, QuestionTooLong
 from projections.time_travel import NoSuchMoment
+from projections.times import NotATime
 
 __all__ = ["ERRORS", "Kind", "NoLedgerThere", "kind_of"]
 
@@ -85,6 +86,7 @@ ERRORS: Final[Mapping[type[BaseException], Kind]] = MappingProxyType(
         OutputRefused: Kind("output_refused", Exit.USAGE),
         QuestionRefused: Kind("question_refused", Exit.USAGE),
         NoSuchCondition: Kind("no_such_condition", Exit.USAGE),
+        NotATime: Kind("not_a_time", Exit.USAGE),
         # What was refused, and changed nothing.
         LeaseLedgerError: Kind("refused", Exit.REFUSED),
         LeaseTransitionError: Kind("transition_refused", Exit.REFUSED),

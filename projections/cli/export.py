@@ -10,6 +10,7 @@ from projections.cli.output import Output
 from projections.cli.outputs import FILE, force_option, is_standard, written
 from projections.cli.selection import selection_options
 from projections.cli.session import Session, json_option
+from projections.cli.terminal import TerminalLines, is_terminal
 from projections.export import FORMATS, Selection, export_events
 
 __all__ = ["Exported", "export"]
@@ -36,7 +37,9 @@ def export(session: Session, form: str, output: Path, force: bool, selection: Se
     """Write events for other tools: JSON lines, CSV, OCSF 1.8.0 or CloudEvents 1.0.2.
 
     To standard output, or into a new file with --output, and then --json tells how many. The file appears whole or not
-    at all. No export holds a secret, for no event does.
+    at all. No export holds a secret, for no event does. In JSON what is no visible character is always written as an
+    escape; CSV into files and pipes holds texts as they were recorded, and on a terminal shows such characters as
+    escapes.
 
     \b
     Example:
@@ -44,6 +47,10 @@ def export(session: Session, form: str, output: Path, force: bool, selection: Se
       lease-ledger --db auth.db export --format csv dev:openai:work -o work.csv
     """
     answer = Output(as_json)
+    if is_standard(output) and is_terminal():
+        with session.ledger(keys=selection.keys or ()) as ledger:
+            export_events(ledger, TerminalLines(is_json=form != "csv"), form, selection)
+        return
     with session.ledger(keys=selection.keys or ()) as ledger, answer.progress("exporting") as progress:
         last = ledger.recorder.last_position()
 

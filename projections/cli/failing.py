@@ -14,8 +14,9 @@ from ledger.lifecycle import TokenLifecycleClearError
 from ledger.store_errors import TokenStoreError
 from projections.cli.error_codes import kind_of
 from projections.cli.exit_codes import Exit
-from projections.cli.text import printable
+from projections.cli.terminal import write_json, write_line
 from projections.known_keys import UnknownKey
+from projections.printable import printable
 
 __all__ = ["Failed", "Failure", "fail"]
 
@@ -59,9 +60,9 @@ def fail(error: BaseException, *, as_json: bool) -> int:
     # Nobody may be there to hear it.
     with contextlib.suppress(OSError):
         if as_json:
-            click.echo(msgspec.json.encode(Failed(_failure(error))), err=True)
+            write_json(Failed(_failure(error)), err=True)
         elif kind.exit is not Exit.INTERRUPTED:
-            click.echo(f"lease-ledger: {_shown(error)}", err=True)
+            write_line(f"lease-ledger: {_shown(error)}", err=True)
     return kind.exit
 
 

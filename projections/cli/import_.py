@@ -8,7 +8,7 @@ from projections.cli.exits import Exit
 from projections.cli.output import Output
 from projections.cli.outputs import new_file
 from projections.cli.session import Session, json_option
-from projections.cli.text import printable
+from projections.cli.terminal import write_line
 from projections.importing import ImportReport, import_trail
 
 __all__ = ["import_audit_trail"]
@@ -40,9 +40,9 @@ def import_audit_trail(session: Session, trail: Path, into: Path, as_json: bool)
     output.one(report, _words(report))
     if not as_json:
         for kept_out in report.listed[:_SHOWN_LINES]:
-            click.echo(printable(f"line {kept_out.line} kept out: {kept_out.reason}"), err=True)
+            write_line(f"line {kept_out.line} kept out: {kept_out.reason}", err=True)
         if report.kept_out > _SHOWN_LINES:
-            click.echo(f"and {report.kept_out - _SHOWN_LINES:,} more; --json lists them", err=True)
+            write_line(f"and {report.kept_out - _SHOWN_LINES:,} more; --json lists them", err=True)
     return Exit.VERIFICATION_FAILED if report.kept_out else Exit.OK
 
 

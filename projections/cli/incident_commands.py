@@ -12,11 +12,12 @@ from projections.cli.incident_options import Choice, choice_options, chosen_inci
 from projections.cli.output import Output
 from projections.cli.outputs import FILE, force_option, is_standard, written
 from projections.cli.session import Session, json_option, keys_argument
-from projections.cli.showing import emit, key_list, say, when_text
+from projections.cli.showing import emit, key_list, say
 from projections.cli.stepping import show_steps
 from projections.explain import Verdict
 from projections.incident import BundleFinding, BundleRefused, Step
 from projections.incident.bundle import is_saved_incident
+from projections.times import utc_from_ms
 
 __all__ = ["Checked", "Saved", "Shown", "incident"]
 
@@ -129,7 +130,9 @@ def show(session: Session, file: Path, as_json: bool) -> int:
         emit(Shown(bundle.ledger_id, bundle.judged_at_ms, bundle.digest, verdicts, found.steps))
         return Exit.OK
     output = Output(as_json)
-    say(f"{len(found.events)} events of ledger {found.bundle.ledger_id}, up to {when_text(found.bundle.judged_at_ms)}")
+    say(
+        f"{len(found.events)} events of ledger {found.bundle.ledger_id}, up to {utc_from_ms(found.bundle.judged_at_ms)}"
+    )
     for verdict in verdicts:
         show_verdict(output, verdict)
     show_steps(output, found.steps)

@@ -10,7 +10,7 @@ import click
 
 from ledger.commands import Acquire, Command, MarkExpiring, MarkReauthRequired, Release
 from ledger.keys import IdentityError, LeaseKey
-from projections.cli.moments import read_time
+from projections.cli.moments import time_option
 from projections.cli.outputs import FILE, is_standard
 from projections.cli.session import Session
 from projections.incident import Change, Incident, Insertion
@@ -59,8 +59,8 @@ def choice_options(command: click.decorators.FC) -> click.decorators.FC:
     for option in (
         click.option("--attempt", metavar="ID", help="A refresh attempt, with what had published what it spent."),
         click.option("--correlation-id", metavar="ID", help="From the first to the last event filed under this."),
-        click.option("--until", metavar="TIME", type=read_time, help="Only up to this time."),
-        click.option("--since", metavar="TIME", type=read_time, help="Only from this time on, such as 2h (ago)."),
+        time_option("--until", "until", "Only up to this time."),
+        time_option("--since", "since", "Only from this time on."),
     ):
         command = option(command)
     return command

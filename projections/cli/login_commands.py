@@ -16,7 +16,8 @@ from ledger.stores.base import TokenStore
 from ledger.tokens import PersistedTokens, persisted_token_expires_at_epoch_secs
 from projections.cli.output import Output, styled
 from projections.cli.session import Session, any_key_argument, check_words, json_option, key_argument, read_tokens
-from projections.cli.text import utc
+from projections.cli.tables import Row
+from projections.times import utc_from_s
 
 __all__ = ["LeaseStatus", "LoggedIn", "LoggedOut", "login", "logout", "status"]
 
@@ -98,7 +99,7 @@ def login(session: Session, key: LeaseKey, tokens_file: Path | None, cause: str 
         transition.event_id,
         transition.version,
     )
-    expires = utc(answer.expires_at)
+    expires = utc_from_s(answer.expires_at)
     Output(as_json).one(answer, f"logged in {key}: generation {answer.generation}, expires {expires}")
 
 
@@ -136,21 +137,21 @@ def status(session: Session, key: LeaseKey | None, as_json: bool) -> None:
       lease-ledger --db auth.db status dev:openai:work
     """
     store = None if session.store is None else session.token_store()
-    with session.ledger(keys=[key] if key else (), known_to=store) as ledger:
-        answers = [_status(ledger, store, one) for one in ([key] if key else ledger.keys())]
-    rows = [
-        (
-            answer.key,
-            styled(answer.status),
-            styled(answer.phase),
-            str(answer.generation),
-            utc(answer.expires_at) if answer.credential_present else "",
-            _tokens_words(answer),
-        )
-        for answer in answers
-    ]
     headings = ("key", "status", "phase", "generation", "expires", "tokens")
-    Output(as_json).many(answers, headings, rows, empty="the ledger is empty: nobody has logged in yet")
+    with session.ledger(keys=[key] if key else (), known_to=store) as ledger:
+        answers = (_status(ledger, store, one) for one in ([key] if key else ledger.each_key()))
+        Output(as_json).each(answers, headings, _status_row, empty="the ledger is empty: nobody has logged in yet")
+
+
+def _status_row(answer: LeaseStatus) -> Row:
+    return (
+        answer.key,
+        styled(answer.status),
+        styled(answer.phase),
+        str(answer.generation),
+        utc_from_s(answer.expires_at) if answer.credential_present else "",
+        _tokens_words(answer),
+    )
 
 
 def _tokens_words(answer: LeaseStatus) -> str:

@@ -1,6 +1,7 @@
 """The file that a command writes, or standard output for ``-``."""
 
 import contextlib
+import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import BinaryIO, Final
 import click
 
 from projections.cli.session import Session
+from projections.cli.terminal import is_terminal, write_line
 from projections.output_files import OutputRefused, OwnKind, checked_target, nothing_of_ours, output_file
+from projections.printable import printable_json
 
 __all__ = ["FILE", "force_option", "is_standard", "new_file", "written"]
 
@@ -36,12 +39,24 @@ def written(session: Session, file: Path, *, own_kind: OwnKind = nothing_of_ours
         OSError: Writing failed.
     """
     if is_standard(file):
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
+        with _standard_output() as shown:
+            yield shown
         return
     new_file(session, file)
     with output_file(file, own_kind=own_kind, overwrite=force) as out:
         yield out
+
+
+@contextlib.contextmanager
+def _standard_output() -> Iterator[BinaryIO]:
+    if not is_terminal():
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    page = io.BytesIO()
+    yield page
+    for line in page.getvalue().decode().removesuffix("\n").split("\n"):
+        write_line(printable_json(line))
 
 
 def new_file(session: Session, file: Path) -> Path:

@@ -14,6 +14,7 @@ from projections.cli.exits import Exit
 from projections.cli.output import Cell, Output
 from projections.cli.outputs import FILE, force_option, is_standard, written
 from projections.cli.session import Session, json_option
+from projections.cli.terminal import write_line
 from projections.input_files import read_bounded, read_input
 
 __all__ = ["Verified", "checkpoint", "verify"]
@@ -71,7 +72,7 @@ def verify(session: Session, against: Path | None, as_json: bool) -> int:
         output.one(_answer(outcome), "")
     elif outcome.ok:
         against_what = " and ".join(outcome.witnesses)
-        click.echo(f"all is well: {outcome.checkpoint.position} events, checked against {against_what}")
+        write_line(f"all is well: {outcome.checkpoint.position} events, checked against {against_what}")
     else:
         _show(output, outcome)
     return Exit.OK if outcome.ok else Exit.VERIFICATION_FAILED
@@ -127,4 +128,4 @@ def _show(output: Output, outcome: Verification) -> None:
         for finding in outcome.findings
     ]
     output.many(outcome.findings, ("witness", "position", "key", "version", "what is wrong"), rows, empty="")
-    click.echo(f"lease-ledger: verification failed: {len(outcome.findings)} findings; keep the file as it is", err=True)
+    write_line(f"lease-ledger: verification failed: {len(outcome.findings)} findings; keep the file as it is", err=True)

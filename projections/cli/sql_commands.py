@@ -12,6 +12,7 @@ from projections.audit import AuditLog
 from projections.cli.output import Output
 from projections.cli.session import Session, json_option
 from projections.cli.sql_values import TakesNegativeNumbers, bound_value
+from projections.cli.terminal import write_document, write_json, write_line
 from projections.datasette import datasette_metadata as metadata_of
 from projections.export.json_text import exact
 
@@ -63,12 +64,12 @@ def sql(session: Session, question: str, values: tuple[str, ...], timeout_s: flo
     ):
         if as_json:
             for row in answer.rows:
-                click.echo(msgspec.json.encode(exact(dict(zip(answer.names, row, strict=True)))).decode())
+                write_json(exact(dict(zip(answer.names, row, strict=True))))
             return
         shown, is_all = _shown(answer.rows)
     Output(as_json).table(answer.names, shown, empty="no rows")
     if not is_all:
-        click.echo(f"there are more than these {len(shown):,} rows; ask for fewer, or for all with --json", err=True)
+        write_line(f"there are more than these {len(shown):,} rows; ask for fewer, or for all with --json", err=True)
 
 
 def _shown(rows: Iterator[tuple[Any, ...]]) -> tuple[list[list[str]], bool]:
@@ -98,4 +99,4 @@ def datasette_metadata(session: Session) -> None:
         if audit.path is None:
             raise LedgerStorageError("a ledger in memory has no audit file for Datasette to open; point --db at a file")
         name = audit.path.stem
-    click.echo(msgspec.json.format(msgspec.json.encode(metadata_of(name)), indent=2).decode())
+    write_document(msgspec.json.format(msgspec.json.encode(metadata_of(name)), indent=2).decode())

@@ -16,6 +16,7 @@ from projections.cli.output import Output
 from projections.cli.outputs import new_file
 from projections.cli.places import looks_like_an_address
 from projections.cli.session import Session, json_option
+from projections.cli.terminal import write_line
 
 __all__ = ["backup", "copy", "init", "new_token_key", "rotate_token_key"]
 
@@ -30,7 +31,7 @@ def init(session: Session) -> None:
       lease-ledger --db postgresql://agent@db/auth init
     """
     with session.ledger(create=True) as ledger:
-        click.echo(f"ledger {ledger.ledger_id} is ready")
+        write_line(f"ledger {ledger.ledger_id} is ready")
 
 
 @click.command()
@@ -86,7 +87,7 @@ def new_token_key() -> None:
     Example:
       (umask 077; lease-ledger new-token-key > token.key)
     """
-    click.echo(make_token_key())
+    write_line(make_token_key())
 
 
 @click.command("rotate-token-key")
@@ -101,7 +102,7 @@ def rotate_token_key(session: Session) -> None:
       lease-ledger --store postgresql://agent@db/auth rotate-token-key
     """
     with contextlib.closing(session.token_database()) as store:
-        click.echo(f"{store.rotate()} sets of tokens were sealed again with the first key")
+        write_line(f"{store.rotate()} sets of tokens were sealed again with the first key")
 
 
 def _target_url(session: Session, target: str) -> str:

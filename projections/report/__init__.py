@@ -1,16 +1,17 @@
 """Reports: one self-contained HTML page that shows what happened to leases, to look at, step through and pass on."""
 
 import os
-from datetime import UTC, datetime
 from pathlib import Path
 
 from ledger.lease_ledger import LeaseLedger
 from projections.export.selection import EVERYTHING, Selection
 from projections.output_files import output_file
+from projections.printable import encodable
 from projections.report.model import ReportModel, TooManyEvents, build_model
 from projections.report.rendering import is_report, render
 from projections.report.verdicts import LeaseVerdict, Verdicts, explained
 from projections.time_travel.streams import LedgerStreams
+from projections.times import utc_from_ms
 
 __all__ = [
     "MOST_EVENTS",
@@ -36,9 +37,9 @@ def report_html(
     limit: int = MOST_EVENTS,
 ) -> str:
     """The page as text; arguments and errors as :func:`write_report`."""
-    made = f"{datetime.fromtimestamp(ledger.clock() / 1000, UTC):%Y-%m-%d %H:%M} UTC"
+    made = utc_from_ms(ledger.clock())
     judged = verdicts or explained(LedgerStreams(ledger))
-    return render(build_model(ledger, selection, title, judged, limit), made)
+    return render(build_model(ledger, selection, encodable(title, "utf-8"), judged, limit), made)
 
 
 def write_report(

@@ -1,19 +1,20 @@
 """The audit log: answers about a whole ledger, from a read model that is never authoritative."""
 
+import logging
 import os
-import threading
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self, overload
+from typing import Final, Self, overload
 
 from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
 from ledger.stores.base import TokenStore
 from ledger.verification import MOST_FINDINGS, Checkpoint, Verification
 from projections.audit_checkpoint import read_checkpoint
-from projections.audit_file import AuditFile, AuditFileError, beside
-from projections.catch_up import Progress, catch_up, rebuild
+from projections.audit_file import AuditFile, AuditFileError, AuditFileHeld
+from projections.audit_place import access_beside, beside
+from projections.catch_up import Progress, bring_up_to_date, rebuild
 from projections.explain.questions import ExplainQuestions
 from projections.history import HistoryEntry, select_history
 from projections.leases import CurrentLease, select_leases
@@ -23,6 +24,8 @@ from projections.time_travel.as_of import LeaseThen
 from projections.witness import audit_findings
 
 __all__ = ["AuditLog"]
+
+_log: Final = logging.getLogger(__name__)
 
 
 class AuditLog(ExplainQuestions, SqlQuestions):
@@ -36,7 +39,8 @@ class AuditLog(ExplainQuestions, SqlQuestions):
     rebuilds itself. What the ledger contradicts stays in the file as evidence, which :meth:`verify` reports until
     somebody deletes the file.
 
-    Where this process may not write, the file is copied to a temporary one, which is caught up instead.
+    Where this process may not write, the file is copied to a temporary one, which is caught up instead; likewise, with
+    a warning in the log, where somebody else holds the file or its lock for too long.
 
     Attributes:
         ledger: The ledger it is about.
@@ -46,7 +50,6 @@ class AuditLog(ExplainQuestions, SqlQuestions):
     def __init__(self, ledger: LeaseLedger, path: Path | None) -> None:
         self.ledger = ledger
         self.path = path
-        self._opening = threading.Lock()
         self._opened: AuditFile | None = None
 
     @classmethod
@@ -69,8 +72,7 @@ class AuditLog(ExplainQuestions, SqlQuestions):
 
     def close(self) -> None:
         """Give up the file. The next question would open it again."""
-        with self._opening:
-            opened, self._opened = self._opened, None
+        opened, self._opened = self._opened, None
         if opened is not None:
             opened.close()
 
@@ -144,8 +146,7 @@ class AuditLog(ExplainQuestions, SqlQuestions):
         file = self._file()
         if file.private:
             raise AuditFileError(f"audit file {self.path}: this process may not write it, so it cannot rebuild it")
-        with file.sole_rebuilder():
-            rebuild(file, self.ledger.recorder, progress)
+        rebuild(file, self.ledger.recorder, progress)
         return self._position(file)
 
     def verify(self, against: Checkpoint | None = None) -> Verification:
@@ -174,20 +175,31 @@ class AuditLog(ExplainQuestions, SqlQuestions):
         )
 
     def _file(self) -> AuditFile:
-        with self._opening:
-            if self._opened is None or self._opened.inherited:
-                self._opened = AuditFile(self.path)
-            return self._opened
+        opened = self._opened
+        if opened is None or opened.inherited:
+            # Of two threads that open it at once one keeps it; the other's is closed when that one is through.
+            opened = self._opened = self._open()
+        return opened
+
+    def _open(self) -> AuditFile:
+        try:
+            return AuditFile(self.path, access_beside(self.ledger.recorder))
+        except AuditFileHeld as held:
+            return self._temporary(held)
+
+    def _temporary(self, held: AuditFileHeld) -> AuditFile:
+        _log.warning("%s; answering from a temporary copy", held)
+        return AuditFile(self.path, private=True)
 
     def _current(self, progress: Progress | None = None) -> AuditFile:
         file = self._file()
-        recorder = self.ledger.recorder
-        if catch_up(file, recorder, progress) is None:
-            return file
-        with file.sole_rebuilder():
-            # Somebody else may have rebuilt it while this process waited for its turn.
-            if catch_up(file, recorder, progress) is not None:
-                rebuild(file, recorder, progress)
+        try:
+            bring_up_to_date(file, self.ledger.recorder, progress)
+        except AuditFileHeld as held:
+            if file.private or file.path is None:
+                raise
+            file = self._opened = self._temporary(held)
+            bring_up_to_date(file, self.ledger.recorder, progress)
         return file
 
     def _position(self, file: AuditFile) -> int:

@@ -13,7 +13,7 @@ from projections.audit_checkpoint import AuditCheckpoint
 from projections.audit_rows import LEASE_COLUMNS, ROW_COLUMNS
 from projections.log_fold import KEPT_LEASES, LogFold
 
-__all__ = ["BATCH", "PAGE", "ReadModel"]
+__all__ = ["BATCH", "PAGE", "ReadModel", "UnusableRows"]
 
 PAGE: Final = 2_000
 """Events read from the ledger at once: what is held in memory."""
@@ -22,6 +22,10 @@ BATCH: Final = 50_000
 """Events written in one transaction, each lease of theirs but once: the most that a kill undoes."""
 
 _decode_state = msgspec.json.Decoder(LeaseState).decode
+
+
+class UnusableRows(Exception):
+    """What the tables hold is nothing that a fold could go on from."""
 
 
 class ReadModel:
@@ -75,7 +79,12 @@ class ReadModel:
         if self._is_empty:
             return None
         found = self._connection.execute(self._find, (stream,)).fetchone()
-        return None if found is None else (_decode_state(found[0]), int(found[1]))
+        if found is None:
+            return None
+        try:
+            return _decode_state(found[0]), int(found[1])
+        except (msgspec.MsgspecError, TypeError, ValueError) as error:
+            raise UnusableRows from error
 
 
 def _insert(verb: str, table: str, columns: Sequence[str]) -> str:

@@ -10,9 +10,9 @@ from typing import Final, Self, overload
 from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
 from ledger.stores.base import TokenStore
-from ledger.verification import MOST_FINDINGS, Checkpoint, Verification
+from ledger.verification import MOST_FINDINGS, Checkpoint, Finding, Verification
 from projections.audit_checkpoint import read_checkpoint
-from projections.audit_file import AuditFile, AuditFileError, AuditFileHeld
+from projections.audit_file import AuditFile, AuditFileDamaged, AuditFileError, AuditFileHeld, as_it_is
 from projections.audit_place import access_beside, beside
 from projections.catch_up import Progress, bring_up_to_date, rebuild
 from projections.explain.questions import ExplainQuestions
@@ -22,6 +22,7 @@ from projections.sql_questions import SqlQuestions
 from projections.stale_markers import StoredToken, find_stale_markers
 from projections.time_travel.as_of import LeaseThen
 from projections.witness import audit_findings
+from projections.witness_findings import about_object
 
 __all__ = ["AuditLog"]
 
@@ -164,15 +165,27 @@ class AuditLog(ExplainQuestions, SqlQuestions):
             LedgerStorageError: The ledger cannot be read.
         """
         outcome = self.ledger.verify(against)
-        if self.path is not None and self._opened is None and not self.path.exists():
-            return outcome
-        with self._file().reading() as db:
-            found = audit_findings(self.ledger.recorder, db)
+        try:
+            found = self._findings()
+        except AuditFileDamaged as error:
+            found = [about_object(str(error), "pages")]
         if found is None:
             return outcome
         return Verification(
             (*outcome.findings, *found)[:MOST_FINDINGS], outcome.checkpoint, (*outcome.witnesses, "audit")
         )
+
+    def _findings(self) -> list[Finding] | None:
+        recorder = self.ledger.recorder
+        if self.path is not None:
+            if not os.path.lexists(self.path):
+                return None
+            with as_it_is(self.path) as db:
+                return audit_findings(recorder, db)
+        if self._opened is None:
+            return None
+        with self._opened.reading() as db:
+            return audit_findings(recorder, db)
 
     def _file(self) -> AuditFile:
         opened = self._opened

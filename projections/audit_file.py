@@ -31,11 +31,11 @@ from ledger.threads import StopRequest
 from projections.audit_checkpoint import made_by_this_version
 from projections.audit_errors import AuditFileDamaged, AuditFileError, AuditFileHeld, audit_errors
 from projections.audit_objects import alterations
-from projections.audit_place import beside, connect, may_write, open_read_only, real_place
+from projections.audit_place import connect, may_write, open_read_only, real_place
 from projections.audit_schema import APPLICATION_ID, create_tables
 from projections.stoppable import stoppable
 
-__all__ = ["AuditFile", "AuditFileDamaged", "AuditFileError", "AuditFileHeld", "beside"]
+__all__ = ["AuditFile", "AuditFileDamaged", "AuditFileError", "AuditFileHeld", "as_it_is"]
 
 TURN_TIMEOUT_S: Final = 30.0
 """How long a question waits for another process to create or rebuild the file."""
@@ -275,8 +275,7 @@ class AuditFile:
         # In this order, for another process may be making the file: its tables and its name appear at once.
         if not db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall():
             return False
-        if db.execute("PRAGMA application_id").fetchall() != [(APPLICATION_ID,)]:
-            raise AuditFileError(f"{self.path} holds something else than an audit log; name another file for it")
+        _refuse_foreign(db, self.path)
         return True
 
     def _private_copy(self, path: Path) -> sqlite3.Connection:
@@ -311,6 +310,33 @@ def _copied(path: Path, copy: Path) -> sqlite3.Connection | None:
         pass
     connection.close()
     return None
+
+
+@contextlib.contextmanager
+def as_it_is(path: Path) -> Iterator[Database]:
+    """Read a file that is there as it is, all of it from one state, without making, mending or locking anything.
+
+    Raises:
+        AuditFileHeld: It may not be read, or others hold it.
+        AuditFileError: It is damaged, or something else.
+    """
+    real = real_place(path.absolute())
+    with audit_errors(path):
+        writable = may_write(real)
+        connection = connect(f"file:{quote(str(real))}?mode=rw") if writable else open_read_only(real)
+        if connection is None:
+            raise AuditFileHeld(f"audit file {path}: it cannot be read; check its permissions")
+        with contextlib.closing(connection):
+            connection.execute("PRAGMA query_only = ON")
+            db = Database(connection, recursive_triggers=False, execute_plugins=False)
+            _refuse_foreign(db, path)
+            connection.execute("BEGIN")
+            yield db
+
+
+def _refuse_foreign(db: Database, path: Path | None) -> None:
+    if db.execute("PRAGMA application_id").fetchall() != [(APPLICATION_ID,)]:
+        raise AuditFileError(f"{path} holds something else than an audit log; name another file for it")
 
 
 def _inode(path: str) -> tuple[int, int] | None:

@@ -25,7 +25,7 @@ from projections.audit_schema import (
     drop_indexes,
 )
 
-__all__ = ["EVIDENCE_FORMS", "Alteration", "alterations", "can_be_evidence", "drop_foreign", "drop_lost_evidence", "evidence_form", "set_aside_table"]
+__all__ = ["EVIDENCE_FORMS", "Alteration", "alterations", "can_be_evidence", "drop_foreign", "drop_lost_evidence", "evidence_form", "evidence_tables", "is_as_made", "set_aside_table"]
 
 _OF_SQLITE: Final = frozenset({"sqlite_sequence", "sqlite_stat1", "sqlite_stat4"})
 """What SQLite makes for itself, which changes no answer."""
@@ -67,6 +67,20 @@ def can_be_evidence(connection: sqlite3.Connection) -> bool:
     """Whether the events in the file are a table that some version made."""
     _, sql = _objects(connection).get(("table", EVENTS), ("", None))
     return evidence_form(EVENTS, sql) in EVIDENCE_FORMS
+
+
+def is_as_made(connection: sqlite3.Connection, table: str) -> bool:
+    """Whether a table is one that this version makes."""
+    return _objects(connection).get(("table", table)) in _forms()["table", table]
+
+
+def evidence_tables(connection: sqlite3.Connection) -> frozenset[str]:
+    """The tables of events that were set aside."""
+    return frozenset(
+        name
+        for (kind, name), (_, sql) in _objects(connection).items()
+        if kind == "table" and _SET_ASIDE_TABLE.fullmatch(name) and evidence_form(name, sql) in EVIDENCE_FORMS
+    )
 
 
 def drop_foreign(db: Database) -> None:

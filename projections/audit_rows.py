@@ -25,6 +25,7 @@ from ledger.state import LeaseState
 from projections.wide_integers import GREATEST, to_column
 
 __all__ = [
+    "EVENT_COLUMNS",
     "EVENT_KINDS",
     "LEASE_COLUMNS",
     "ROW_COLUMNS",

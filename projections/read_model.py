@@ -1,19 +1,20 @@
 """Writes the rows of a read model: a catch-up into the tables in use, a rebuild into tables beside them."""
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 import msgspec
 from sqlite_utils import Database
 
+from ledger.chain import event_digest
 from ledger.errors import CorruptHistory, UnknownEventTag
 from ledger.recorders.base import LogRow
 from ledger.state import LeaseState
 from projections.audit_checkpoint import AuditCheckpoint
-from projections.audit_rows import LEASE_COLUMNS, ROW_COLUMNS
+from projections.audit_rows import LEASE_COLUMNS, ROW_COLUMNS, RowKind
 from projections.log_fold import KEPT_LEASES, LogFold
 
-__all__ = ["BATCH", "PAGE", "ReadModel", "UnusableRows"]
+__all__ = ["BATCH", "PAGE", "ReadModel", "UnusableRows", "digest_or_none"]
 
 PAGE: Final = 2_000
 """Events read from the ledger at once: what is held in memory."""
@@ -70,6 +71,22 @@ class ReadModel:
             self.settle()
         return error
 
+    def recompute(self, page: Sequence[LogRow]) -> Iterator[tuple[LogRow, RowKind | None, tuple[Any, ...]]]:
+        """Each event of a page with its row, which is written nowhere; without one where it cannot be folded."""
+        done, fold = 0, self._fold
+        while done < len(page):
+            try:
+                for kind, row in fold.event_rows(page[done:]):
+                    yield page[done], kind, row
+                    done += 1
+            except (CorruptHistory, UnknownEventTag):
+                passed_over = page[done]
+                fold.pass_over(passed_over, digest_or_none(fold.ledger_id, passed_over))
+                yield passed_over, None, ()
+                done += 1
+        if fold.unwritten > KEPT_LEASES:
+            self.settle()
+
     def settle(self) -> None:
         """Write the leases that the events taken in have changed, each but once."""
         self._connection.executemany(self._replace_lease, self._fold.lease_rows())
@@ -85,6 +102,14 @@ class ReadModel:
             return _decode_state(found[0]), int(found[1])
         except (msgspec.MsgspecError, TypeError, ValueError) as error:
             raise UnusableRows from error
+
+
+def digest_or_none(ledger_id: str, row: LogRow) -> str:
+    """The digest of a stored event; empty for what is no event: a row that went around the ledger may hold anything."""
+    try:
+        return event_digest(ledger_id, row.stream, row.version, row.tag, row.body)
+    except (AttributeError, TypeError):
+        return ""
 
 
 def _insert(verb: str, table: str, columns: Sequence[str]) -> str:

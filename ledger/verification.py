@@ -63,6 +63,7 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
         position: Place in the log of the event at fault, when one is.
         key: Its lease.
         version: Its place in the stream.
+        object_name: The table, index, view, trigger or setting at fault, when one is.
     """
 
     witness: str
@@ -70,6 +71,7 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
     position: int | None = None
     key: str | None = None
     version: int | None = None
+    object_name: str | None = None
 
 
 class Verification(msgspec.Struct, frozen=True):

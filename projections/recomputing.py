@@ -6,6 +6,7 @@ In bounded memory: the leases go to a temporary database that only this process 
 import contextlib
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
@@ -17,7 +18,7 @@ from projections.audit_rows import EVENT_COLUMNS, LEASE_COLUMNS, ROW_COLUMNS, Ro
 from projections.audit_schema import EVENTS, LEASES, create_read_model
 from projections.read_model import PAGE, ReadModel, digest_or_none
 
-__all__ = ["EVENT_TABLE_COLUMNS", "EventRow", "lease_rows", "recomputation", "same_row"]
+__all__ = ["EVENT_TABLE_COLUMNS", "EventRow", "lease_rows", "recomputation", "same_row", "whatever_text"]
 
 Row = tuple[Any, ...]
 
@@ -103,7 +104,18 @@ def recomputation(recorder: LeaseRecorder, upto: int) -> Iterator[_Recomputation
 
 def lease_rows(db: Database) -> Iterator[Row]:
     """The rows of the leases, sorted by key."""
-    yield from db.execute(f"SELECT {', '.join(LEASE_COLUMNS)} FROM {LEASES} ORDER BY key")  # noqa: S608
+    with whatever_text(db.conn):
+        yield from db.execute(f"SELECT {', '.join(LEASE_COLUMNS)} FROM {LEASES} ORDER BY key")  # noqa: S608
+
+
+@contextlib.contextmanager
+def whatever_text(connection: sqlite3.Connection) -> Iterator[None]:
+    """Read texts that are no texts too, each such byte spelled out."""
+    connection.text_factory = partial(str, encoding="utf-8", errors="backslashreplace")
+    try:
+        yield
+    finally:
+        connection.text_factory = str
 
 
 def _digest(ledger_id: str, row: LogRow, values: Row) -> str:

@@ -34,4 +34,6 @@ def about_file(
 
 def about_object(detail: str, name: str) -> Finding:
     """A finding on a table, index, view, trigger or setting of the file."""
-    return Finding(AUDIT, f"the audit file itself was changed: {detail}; {_ADVICE}", object_name=name)
+    text = f"the audit file itself was changed: {detail}; {_ADVICE}"
+    return Finding(AUDIT, text, object_name=name)
+

@@ -185,19 +185,23 @@ class AuditFile:
             db.conn.execute(begin)
             yield db
             db.conn.execute("COMMIT")
-        except BaseException:
-            self._roll_back(db)
+        except BaseException as error:
+            self._give_up(db, error)
             raise
 
-    def _roll_back(self, db: Database) -> None:
-        try:
-            if db.conn.in_transaction:
-                db.conn.execute("ROLLBACK")
-        except sqlite3.Error:
-            # Closing rolls back; whoever comes next opens the file anew.
-            if self._db is db:
-                self._db = None
-            db.close()
+    def _give_up(self, db: Database, error: BaseException) -> None:
+        """End a transaction that failed, and with it, mostly, the connection: who knows what else was left half done."""
+        if isinstance(error, Exception) and (self.path is None or self.private):
+            # Its contents would have to be made anew.
+            with contextlib.suppress(sqlite3.Error):
+                db.conn.set_authorizer(None)
+                db.conn.set_progress_handler(None, 0)
+                if db.conn.in_transaction:
+                    db.conn.execute("ROLLBACK")
+                return
+        if self._db is db:
+            self._db = None
+        self._discard(db)
 
     def _refuse_altered(self, db: Database) -> None:
         ((schema,),) = db.conn.execute("PRAGMA schema_version").fetchall()

@@ -10,12 +10,16 @@ from urllib.parse import quote
 
 from ledger.recorders.access import OWNER_ALONE, Access, access_like
 from ledger.recorders.base import LeaseRecorder
-from projections.audit_errors import AuditFileError
+from projections.audit_errors import AuditFileDamaged, AuditFileError
 
 __all__ = ["BUSY_TIMEOUT_S", "access_beside", "beside", "connect", "may_write", "open_read_only", "real_place"]
 
 BUSY_TIMEOUT_S: Final = 10
 """How long others may hold a transaction before a question goes on without them."""
+
+
+LEAST_PAGE_BYTES: Final = 512
+"""The smallest page that SQLite knows."""
 
 
 def beside(recorder: LeaseRecorder) -> Path | None:
@@ -42,6 +46,7 @@ def real_place(path: Path) -> Path:
     """The file that a path leads to, through all links; it may not be there yet. Opens nothing.
 
     Raises:
+        AuditFileDamaged: A file is there that is too short to be a database.
         AuditFileError: No file can be there.
     """
     real = Path(os.path.realpath(path))
@@ -60,6 +65,9 @@ def real_place(path: Path) -> Path:
         raise AuditFileError(f"audit file {path}: cannot be opened: {reason}") from error
     if not stat.S_ISREG(found.st_mode):
         raise AuditFileError(f"audit file {path}: something that is no file lies there; name another place for it")
+    if 0 < found.st_size < LEAST_PAGE_BYTES:
+        # SQLite would take it for an empty database, and write over it.
+        raise AuditFileDamaged(f"audit file {path}: it is no SQLite database; move it away and ask again")
     return real
 
 

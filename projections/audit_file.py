@@ -17,6 +17,9 @@ import sqlite3
 import tempfile
 import threading
 import time
+import uuid
+import weakref
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -42,14 +45,45 @@ TURN_TIMEOUT_S: Final = 30.0
 
 LOOK_EVERY_S: Final = 0.02
 
+FORK_TIMEOUT_S: Final = 5.0
+"""How long a fork waits for others' questions to be answered."""
+
+FORK_LOOK_EVERY_S: Final = 0.001
+
+MEMORY_SHARED_SINCE: Final = (3, 36)
+"""The version of SQLite since when several connections can have one database in memory."""
+
 _left_open: Final[list[Database]] = []
 """Connections to files that are gone. To close one would remove the write-ahead log of the file now in its place."""
 
 _Identity = tuple[tuple[int, int] | None, ...]
 
 
+class _Connection:
+    """A connection with what is known of the file behind it."""
+
+    __slots__ = ("checked_schema", "db", "identity")
+
+    def __init__(self, db: Database, identity: _Identity) -> None:
+        self.db = db
+        self.identity = identity
+        self.checked_schema: int | None = None
+
+
+class _Question:
+    """That somebody is in the middle of a question, for as long as this lives."""
+
+    __slots__ = ("__weakref__", "thread")
+
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
+
+
 class AuditFile:
     """An open audit file, or a private copy of it. Safe to share between threads.
+
+    Each transaction has a connection to itself, and no lock: an interrupted one is simply not used again, and closes,
+    and so rolls back, when the last reference to it is gone.
 
     Args:
         path: The file; ``None`` for one in memory.
@@ -69,42 +103,49 @@ class AuditFile:
     def __init__(self, path: Path | None, access: Access = OWNER_ALONE, *, private: bool = False) -> None:
         self.path = None if path is None else path.absolute()
         self.inherited = False
-        self.lock = threading.RLock()
         self._access = access
         self._real = None if self.path is None else real_place(self.path)
         self.private = private or (self._real is not None and not may_write(self._real))
         self._folder: tempfile.TemporaryDirectory[str] | None = None
-        in_one_process = self._real is None or self.private
-        self._turn = threading.RLock() if in_one_process else _file_lock(Path(f"{self._real}.lock"))
-        self._checked_schema: int | None = None
-        self._identity: _Identity = ()
-        self._db: Database | None = stoppable(self._open)
+        self._of_one_process = self._temporary_uri() if self._real is None or self.private else None
+        self._turn = threading.RLock() if self._of_one_process else _file_lock(Path(f"{self._real}.lock"))
+        self._forking: int | None = None
+        self._questions: weakref.WeakSet[_Question] = weakref.WeakSet()
+        self._idle: deque[_Connection] = deque()
+        first = stoppable(self._open)
+        # What lies in memory lasts as long as somebody has it open.
+        self._anchor = first if self._of_one_process else None
+        if self._anchor is None:
+            self._idle.append(first)
         tell_of_forks(self)
 
     @property
     def db(self) -> Database:
-        """Its tables. Hold :attr:`lock` while using them."""
-        if self._db is not None and self._is_as_left(self._db):
-            return self._db
-        self._db = None
-        # Opened where no handler tears it; until it is put here, dropping it closes it.
-        self._db = stoppable(self._open)
-        return self._db
+        """Its tables, by the connection that the next transaction will have."""
+        connection = self._connection()
+        self._idle.append(connection)
+        return connection.db
 
     def before_fork(self) -> None:
-        """Wait until nobody is in the middle of a question, and let nobody begin one."""
-        self.lock.acquire()
+        """Wait until nobody else is in the middle of a question, and let nobody begin one."""
+        self._forking = threading.get_ident()
+        deadline = time.monotonic() + FORK_TIMEOUT_S
+        while any(question.thread != self._forking for question in self._questions) and time.monotonic() < deadline:
+            time.sleep(FORK_LOOK_EVERY_S)
 
     def after_fork_in_parent(self) -> None:
         """Go on."""
-        self.lock.release()
+        self._forking = None
 
     def after_fork_in_child(self) -> None:
         """Close what belongs to the parent; the file is to be opened anew."""
         self.inherited = True
-        if self._db is not None:
-            self._db.close()
-        self.lock.release()
+        self._forking = None
+        for connection in self._idle:
+            connection.db.close()
+        self._idle.clear()
+        if self._anchor is not None:
+            self._anchor.db.close()
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Database]:
@@ -114,16 +155,16 @@ class AuditFile:
             AuditFileDamaged: The file is damaged, or its tables, indexes, views or triggers were changed.
             AuditFileError: It cannot be read.
         """
-        with audit_errors(self.path), self.lock, self._transaction("BEGIN") as db:
-            self._refuse_altered(db)
-            yield db
+        with audit_errors(self.path), self._transaction("BEGIN") as connection:
+            self._refuse_altered(connection)
+            yield connection.db
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Database]:
         """Write as the only writer; all of it or, if anything is raised, nothing. Raises as :meth:`reading`."""
-        with audit_errors(self.path), self.lock, self._transaction("BEGIN IMMEDIATE") as db:
-            self._refuse_altered(db)
-            yield db
+        with audit_errors(self.path), self._transaction("BEGIN IMMEDIATE") as connection:
+            self._refuse_altered(connection)
+            yield connection.db
 
     @contextlib.contextmanager
     def replacing(self) -> Iterator[Database]:
@@ -132,8 +173,8 @@ class AuditFile:
         Raises:
             AuditFileError: It cannot be written.
         """
-        with audit_errors(self.path), self.lock, self._transaction("BEGIN IMMEDIATE") as db:
-            yield db
+        with audit_errors(self.path), self._transaction("BEGIN IMMEDIATE") as connection:
+            yield connection.db
 
     @contextlib.contextmanager
     def sole_rebuilder(self, stop: StopRequest, patience_s: float = TURN_TIMEOUT_S) -> Iterator[None]:
@@ -158,11 +199,11 @@ class AuditFile:
             self._turn.release()
 
     def close(self) -> None:
-        """Give up the connection, and a private copy with it."""
-        with self.lock:
-            db, self._db = self._db, None
-            if db is not None:
-                self._discard(db)
+        """Give up the connections, and a private copy with them."""
+        while self._idle:
+            self._discard(self._idle.pop())
+        if self._anchor is not None:
+            self._anchor.db.close()
         if self._folder is not None:
             self._folder.cleanup()
 
@@ -179,82 +220,83 @@ class AuditFile:
             raise AuditFileHeld(f"audit file {self.path}: cannot be locked: {error}") from error
 
     @contextlib.contextmanager
-    def _transaction(self, begin: str) -> Iterator[Database]:
-        db = self.db
+    def _transaction(self, begin: str) -> Iterator[_Connection]:
+        question = self._question()
+        connection = self._connection()
+        execute = connection.db.conn.execute
         try:
-            db.conn.execute(begin)
-            yield db
-            db.conn.execute("COMMIT")
-        except BaseException as error:
-            self._give_up(db, error)
+            execute(begin)
+            yield connection
+            execute("COMMIT")
+        except BaseException:
+            # Who knows what else was left half done: this connection is not used again.
+            self._discard(connection)
             raise
+        self._idle.append(connection)
+        del question
 
-    def _give_up(self, db: Database, error: BaseException) -> None:
-        """End a transaction that failed, and with it, mostly, the connection: who knows what else was left half done."""
-        if isinstance(error, Exception) and (self.path is None or self.private):
-            # Its contents would have to be made anew.
-            with contextlib.suppress(sqlite3.Error):
-                db.conn.set_authorizer(None)
-                db.conn.set_progress_handler(None, 0)
-                if db.conn.in_transaction:
-                    db.conn.execute("ROLLBACK")
-                return
-        if self._db is db:
-            self._db = None
-        self._discard(db)
+    def _question(self) -> _Question:
+        question = _Question()
+        while True:
+            self._questions.add(question)
+            # In this order: whoever is about to fork looks for questions once it has said so.
+            if self._forking in (None, question.thread):
+                return question
+            self._questions.discard(question)
+            time.sleep(FORK_LOOK_EVERY_S)
 
-    def _refuse_altered(self, db: Database) -> None:
-        ((schema,),) = db.conn.execute("PRAGMA schema_version").fetchall()
-        if schema == self._checked_schema:
+    def _connection(self) -> _Connection:
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                # Opened where no handler tears it.
+                return stoppable(self._open)
+            if connection.identity == self._identity_now():
+                return connection
+            self._discard(connection)
+
+    def _refuse_altered(self, connection: _Connection) -> None:
+        execute = connection.db.conn.execute
+        ((schema,),) = execute("PRAGMA schema_version").fetchall()
+        if schema == connection.checked_schema:
             return
-        found = alterations(db.conn)
-        if found and made_by_this_version(db.conn):
+        found = alterations(connection.db.conn)
+        if found and made_by_this_version(connection.db.conn):
             raise AuditFileDamaged(
                 f"audit file {self.path or 'in memory'}: {found[0].detail}, so its answers may be wrong; 'lease-ledger "
                 "verify' shows all that was changed, 'lease-ledger rebuild' makes everything in it anew"
             )
         if not found:
-            self._checked_schema = schema
-
-    def _is_as_left(self, db: Database) -> bool:
-        if db.conn.in_transaction:
-            # An interrupt tore the question that began it, or one is being asked in the middle of another.
-            return False
-        if self._identity_now() == self._identity:
-            return True
-        self._discard(db)
-        return False
+            connection.checked_schema = schema
 
     def _identity_now(self) -> _Identity:
-        if self._real is None or self.private:
+        if self._of_one_process:
             return ()
         return tuple(_inode(f"{self._real}{suffix}") for suffix in ("", "-wal", "-shm"))
 
-    def _discard(self, db: Database) -> None:
-        if self._identity and self._identity[0] != self._identity_now()[0]:
-            _left_open.append(db)
+    def _discard(self, connection: _Connection) -> None:
+        if connection.identity and connection.identity[0] != self._identity_now()[0]:
+            _left_open.append(connection.db)
         else:
-            db.close()
+            connection.db.close()
 
-    def _open(self, stop: StopRequest) -> Database:
+    def _open(self, stop: StopRequest) -> _Connection:
         with audit_errors(self.path):
             # Without plugins: an audit answers the same whatever else is installed.
-            db = Database(self._connection(stop), recursive_triggers=False, execute_plugins=False)
+            db = Database(self._connected(stop), recursive_triggers=False, execute_plugins=False)
             try:
                 self._prepare(db, stop)
-                self._checked_schema = None
-                self._identity = self._identity_now()
             except BaseException:
                 db.close()
                 raise
-            return db
+            return _Connection(db, self._identity_now())
 
-    def _connection(self, stop: StopRequest) -> sqlite3.Connection:
-        if self._real is None or self.path is None:
-            return connect("file::memory:")
+    def _connected(self, stop: StopRequest) -> sqlite3.Connection:
+        if self._of_one_process:
+            return connect(self._of_one_process)
+        assert self.path is not None
         self._real = real_place(self.path)
-        if self.private:
-            return self._private_copy(self._real)
         if not self._real.exists():
             with self.sole_rebuilder(stop):
                 try:
@@ -262,6 +304,15 @@ class AuditFile:
                 except OSError as error:
                     raise AuditFileHeld(f"audit file {self.path}: cannot be made: {error.strerror}") from error
         return connect(f"file:{quote(str(self._real))}?mode=rw")
+
+    def _temporary_uri(self) -> str:
+        """Where what this process has alone lies: in memory, or in a folder that nobody else may look into."""
+        if self._real is None and sqlite3.sqlite_version_info >= MEMORY_SHARED_SINCE:
+            return f"file:/{uuid.uuid4().hex}?vfs=memdb"
+        self._folder = tempfile.TemporaryDirectory(prefix="lease-ledger-audit-", ignore_cleanup_errors=True)
+        copy, afresh = (Path(self._folder.name, name) for name in ("copy.db", "audit.db"))
+        is_copied = self._real is not None and _copied(self._real, copy)
+        return f"file:{quote(str(copy if is_copied else afresh))}"
 
     def _prepare(self, db: Database, stop: StopRequest) -> None:
         if self._is_ready(db):
@@ -282,38 +333,23 @@ class AuditFile:
         _refuse_foreign(db, self.path)
         return True
 
-    def _private_copy(self, path: Path) -> sqlite3.Connection:
-        if self._folder is not None:
-            self._folder.cleanup()
-        self._folder = tempfile.TemporaryDirectory(prefix="lease-ledger-audit-", ignore_cleanup_errors=True)
-        copy, afresh = (Path(self._folder.name, name) for name in ("copy.db", "audit.db"))
-        # What cannot be copied, or is not fit to be gone on from, is made anew.
-        return _copied(path, copy) or _connect_private(afresh)
-
 
 def _file_lock(path: Path) -> FileLock:
     return FileLock(path, mode=0o600, fallback_to_soft=False, preserve_lock_file=True)
 
 
-def _connect_private(path: Path) -> sqlite3.Connection:
-    make_private_file(path)
-    return connect(f"file:{quote(str(path))}")
-
-
-def _copied(path: Path, copy: Path) -> sqlite3.Connection | None:
+def _copied(path: Path, copy: Path) -> bool:
+    """Copy a file that others write; whether what came of it is fit to be gone on from."""
     source = open_read_only(path)
     if source is None:
-        return None
-    connection = _connect_private(copy)
-    try:
-        with contextlib.closing(source):
+        return False
+    make_private_file(copy)
+    with contextlib.closing(source), contextlib.closing(connect(f"file:{quote(str(copy))}")) as connection:
+        try:
             source.backup(connection)
-        if not alterations(connection) or not made_by_this_version(connection):
-            return connection
-    except (sqlite3.Error, UnicodeDecodeError):
-        pass
-    connection.close()
-    return None
+            return not alterations(connection) or not made_by_this_version(connection) or _is_foreign(connection)
+        except (sqlite3.Error, UnicodeDecodeError):
+            return False
 
 
 @contextlib.contextmanager
@@ -339,8 +375,12 @@ def as_it_is(path: Path) -> Iterator[Database]:
 
 
 def _refuse_foreign(db: Database, path: Path | None) -> None:
-    if db.execute("PRAGMA application_id").fetchall() != [(APPLICATION_ID,)]:
+    if _is_foreign(db.conn):
         raise AuditFileError(f"{path} holds something else than an audit log; name another file for it")
+
+
+def _is_foreign(connection: sqlite3.Connection) -> bool:
+    return connection.execute("PRAGMA application_id").fetchall() != [(APPLICATION_ID,)]
 
 
 def _inode(path: str) -> tuple[int, int] | None:

@@ -139,6 +139,7 @@ def _catch_up(
                     continue
                 if model is None or model.checkpoint != checkpoint:
                     model = ReadModel(db, EVENTS, LEASES, checkpoint)
+                model.go_on_in(db)
                 error = _fill(model, recorder, None, progress, stop)
                 if isinstance(error, CorruptHistory) and _was_misled(db, recorder, error.stream):
                     raise UnusableRows
@@ -176,6 +177,7 @@ def _rebuild(file: AuditFile, recorder: LeaseRecorder, progress: Progress | None
             contradiction = _contradiction(old, model.checkpoint)
         _fill_all(file, model, recorder, None, progress, stop)
         with file.replacing() as db:
+            model.go_on_in(db)
             _fill_or_raise(model, recorder, None, progress, stop)
             if old is not None and contradiction is None:
                 contradiction = _later_contradiction(db, old.position)
@@ -227,7 +229,8 @@ def _fill_all(
 ) -> None:
     more = True
     while more:
-        with file.replacing():
+        with file.replacing() as db:
+            model.go_on_in(db)
             more = _fill_or_raise(model, recorder, upto, progress, stop)
 
 

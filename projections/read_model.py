@@ -49,6 +49,10 @@ class ReadModel:
         self._is_empty = start.position == 0
         self._fold = LogFold(start.ledger_id, start.position, start.digest, start.last_digest, self._stored_state)
 
+    def go_on_in(self, db: Database) -> None:
+        """Write by another connection to the same file."""
+        self._connection = db.conn
+
     @property
     def checkpoint(self) -> AuditCheckpoint:
         """How far the tables have come."""

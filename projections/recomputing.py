@@ -104,8 +104,9 @@ def recomputation(recorder: LeaseRecorder, upto: int) -> Iterator[_Recomputation
 
 def lease_rows(db: Database) -> Iterator[Row]:
     """The rows of the leases, sorted by key."""
-    with whatever_text(db.conn):
-        yield from db.execute(f"SELECT {', '.join(LEASE_COLUMNS)} FROM {LEASES} ORDER BY key")  # noqa: S608
+    # Not "yield from", which would close the cursor of a connection that an interrupt may have closed before.
+    for row in db.execute(f"SELECT {', '.join(LEASE_COLUMNS)} FROM {LEASES} ORDER BY key"):  # noqa: S608, UP028
+        yield row
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """The current leases of an audit file beside those that the ledger's events give."""
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, Final
 
 from sqlite_utils import Database
@@ -8,7 +9,7 @@ from sqlite_utils import Database
 from ledger.verification import Finding
 from projections.audit_rows import LEASE_COLUMNS
 from projections.audit_schema import LEASES
-from projections.recomputing import lease_rows, same_row
+from projections.recomputing import lease_rows, same_row, whatever_text
 from projections.witness_findings import about_file
 
 __all__ = ["lease_findings"]
@@ -32,7 +33,8 @@ def lease_findings(
         recomputed: Where the rows of the leases were made anew.
         doubtful: Leases that are left out, for their events differ already.
     """
-    return [finding for _, finding in zip(range(MOST), _differing(name, stored, recomputed, doubtful))]
+    with whatever_text(stored.conn):
+        return list(islice(_differing(name, stored, recomputed, doubtful), MOST))
 
 
 def _differing(

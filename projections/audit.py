@@ -12,7 +12,8 @@ from ledger.lease_ledger import LeaseLedger
 from ledger.stores.base import TokenStore
 from ledger.verification import MOST_FINDINGS, Checkpoint, Finding, Verification
 from projections.audit_checkpoint import read_checkpoint
-from projections.audit_file import AuditFile, AuditFileDamaged, AuditFileError, AuditFileHeld, as_it_is
+from projections.audit_file import AuditFile, AuditFileDamaged, AuditFileError, AuditFileHeld
+from projections.audit_looking import as_it_is
 from projections.audit_place import access_beside, beside
 from projections.catch_up import Progress, bring_up_to_date, rebuild
 from projections.explain.questions import ExplainQuestions

@@ -33,12 +33,13 @@ from ledger.recorders.forking import tell_of_forks
 from ledger.threads import StopRequest
 from projections.audit_checkpoint import made_by_this_version
 from projections.audit_errors import AuditFileDamaged, AuditFileError, AuditFileHeld, audit_errors
+from projections.audit_looking import copied, refuse_foreign
 from projections.audit_objects import alterations
-from projections.audit_place import connect, may_write, open_read_only, real_place
+from projections.audit_place import connect, may_write, real_place
 from projections.audit_schema import APPLICATION_ID, create_tables
 from projections.stoppable import stoppable
 
-__all__ = ["AuditFile", "AuditFileDamaged", "AuditFileError", "AuditFileHeld", "as_it_is"]
+__all__ = ["AuditFile", "AuditFileDamaged", "AuditFileError", "AuditFileHeld"]
 
 TURN_TIMEOUT_S: Final = 30.0
 """How long a question waits for another process to create or rebuild the file."""
@@ -177,13 +178,18 @@ class AuditFile:
             yield connection.db
 
     @contextlib.contextmanager
-    def sole_rebuilder(self, stop: StopRequest, patience_s: float = TURN_TIMEOUT_S) -> Iterator[None]:
+    def sole_rebuilder(self, stop: StopRequest, patience_s: float | None = None) -> Iterator[None]:
         """Be the only thread of the only process that creates or rebuilds this file. Others read and catch up.
 
+        Args:
+            stop: Whoever waits for this may ask that it ends.
+            patience_s: Seconds to wait for one's turn; by default as long as a question waits.
+
         Raises:
-            AuditFileHeld: It is not this process's turn within ``patience_s`` seconds, or it may not be locked.
+            AuditFileHeld: It is not this process's turn in time, or it may not be locked.
             Stopped: Whoever waits for this was interrupted.
         """
+        patience_s = TURN_TIMEOUT_S if patience_s is None else patience_s
         deadline = time.monotonic() + patience_s
         while not self._takes_turn():
             stop.heed()
@@ -311,7 +317,7 @@ class AuditFile:
             return f"file:/{uuid.uuid4().hex}?vfs=memdb"
         self._folder = tempfile.TemporaryDirectory(prefix="lease-ledger-audit-", ignore_cleanup_errors=True)
         copy, afresh = (Path(self._folder.name, name) for name in ("copy.db", "audit.db"))
-        is_copied = self._real is not None and _copied(self._real, copy)
+        is_copied = self._real is not None and copied(self._real, copy)
         return f"file:{quote(str(copy if is_copied else afresh))}"
 
     def _prepare(self, db: Database, stop: StopRequest) -> None:
@@ -330,57 +336,12 @@ class AuditFile:
         # In this order, for another process may be making the file: its tables and its name appear at once.
         if not db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall():
             return False
-        _refuse_foreign(db, self.path)
+        refuse_foreign(db, self.path)
         return True
 
 
 def _file_lock(path: Path) -> FileLock:
     return FileLock(path, mode=0o600, fallback_to_soft=False, preserve_lock_file=True)
-
-
-def _copied(path: Path, copy: Path) -> bool:
-    """Copy a file that others write; whether what came of it is fit to be gone on from."""
-    source = open_read_only(path)
-    if source is None:
-        return False
-    make_private_file(copy)
-    with contextlib.closing(source), contextlib.closing(connect(f"file:{quote(str(copy))}")) as connection:
-        try:
-            source.backup(connection)
-            return not alterations(connection) or not made_by_this_version(connection) or _is_foreign(connection)
-        except (sqlite3.Error, UnicodeDecodeError):
-            return False
-
-
-@contextlib.contextmanager
-def as_it_is(path: Path) -> Iterator[Database]:
-    """Read a file that is there as it is, all of it from one state, without making, mending or locking anything.
-
-    Raises:
-        AuditFileHeld: It may not be read, or others hold it.
-        AuditFileError: It is damaged, or something else.
-    """
-    real = real_place(path.absolute())
-    with audit_errors(path):
-        writable = may_write(real)
-        connection = connect(f"file:{quote(str(real))}?mode=rw") if writable else open_read_only(real)
-        if connection is None:
-            raise AuditFileHeld(f"audit file {path}: it cannot be read; check its permissions")
-        with contextlib.closing(connection):
-            connection.execute("PRAGMA query_only = ON")
-            db = Database(connection, recursive_triggers=False, execute_plugins=False)
-            _refuse_foreign(db, path)
-            connection.execute("BEGIN")
-            yield db
-
-
-def _refuse_foreign(db: Database, path: Path | None) -> None:
-    if _is_foreign(db.conn):
-        raise AuditFileError(f"{path} holds something else than an audit log; name another file for it")
-
-
-def _is_foreign(connection: sqlite3.Connection) -> bool:
-    return connection.execute("PRAGMA application_id").fetchall() != [(APPLICATION_ID,)]
 
 
 def _inode(path: str) -> tuple[int, int] | None:

@@ -1,4 +1,4 @@
-"""What lies in an audit file, held against what this version writes: each table, index, view and trigger, to the letter.
+"""What lies in an audit file, held against what this version writes: tables, indexes, views, triggers, to the letter.
 
 A replaced view or one more trigger changes answers without changing a row. SQLite itself is asked how it stores the
 statements, and what becomes of them when a rebuild renames its tables.
@@ -25,7 +25,18 @@ from projections.audit_schema import (
     drop_indexes,
 )
 
-__all__ = ["EVIDENCE_FORMS", "Alteration", "alterations", "can_be_evidence", "drop_foreign", "drop_lost_evidence", "evidence_form", "evidence_tables", "is_as_made", "set_aside_table"]
+__all__ = [
+    "EVIDENCE_FORMS",
+    "Alteration",
+    "alterations",
+    "can_be_evidence",
+    "drop_foreign",
+    "drop_lost_evidence",
+    "evidence_form",
+    "evidence_tables",
+    "is_as_made",
+    "set_aside_table",
+]
 
 _OF_SQLITE: Final = frozenset({"sqlite_sequence", "sqlite_stat1", "sqlite_stat4"})
 """What SQLite makes for itself, which changes no answer."""

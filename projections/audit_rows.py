@@ -34,7 +34,9 @@ __all__ = [
     "encoded_state",
     "event_row",
     "lease_row",
+__all__ = [
     "summary",
+]
 ]
 
 Row = tuple[Any, ...]

@@ -109,9 +109,7 @@ class _Standing:
         return self.reason is None and len(self.page) == (1 if self.checkpoint.position else 0)
 
 
-def _bring_up_to_date(
-    file: AuditFile, recorder: LeaseRecorder, progress: Progress | None, stop: StopRequest
-) -> None:
+def _bring_up_to_date(file: AuditFile, recorder: LeaseRecorder, progress: Progress | None, stop: StopRequest) -> None:
     if _catch_up(file, recorder, progress, stop) is None:
         return
     with file.sole_rebuilder(stop):
@@ -159,7 +157,7 @@ def _was_misled(db: Database, recorder: LeaseRecorder, stream: str) -> bool:
     codec, (version, state) = EventCodec(), found
     try:
         events = [decode_row(codec, stream, row) for row in recorder.rows(stream, 0, version)]
-        return encoded_state(fold(events)) != state
+        return bool(encoded_state(fold(events)) != state)
     except (CorruptHistory, UnknownEventTag):
         return False
 
@@ -256,7 +254,7 @@ def _later_contradiction(db: Database, position: int) -> RebuildReason | None:
 
 
 def _evidence(db: Database) -> AuditCheckpoint | None:
-    """What the file says it has followed; ``None`` if it says nothing, or nothing that could be held against a ledger."""
+    """What the file says it has followed; ``None`` if it says nothing that could be held against a ledger."""
     try:
         return read_checkpoint(db) if can_be_evidence(db.conn) else None
     except (UnusableCheckpoint, sqlite3.OperationalError):

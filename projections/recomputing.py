@@ -81,7 +81,9 @@ class _Recomputation:
             known = sum(1 for row in page if row.position <= self._upto)
             for row, kind, values in self._model.recompute(page[:known]):
                 whole = None if kind is None else _WHOLE[kind]((*values, None))
-                yield EventRow(row.position, row.stream, row.version, _digest(self._recorder.ledger_id, row, values), whole)
+                yield EventRow(
+                    row.position, row.stream, row.version, _digest(self._recorder.ledger_id, row, values), whole
+                )
             for row in page[known:]:
                 yield EventRow(row.position, row.stream, row.version, _digest(self._recorder.ledger_id, row, ()), None)
             position = page[-1].position

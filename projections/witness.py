@@ -101,9 +101,9 @@ class _Examination:
             if not is_ours:
                 yield about_object(f"{CHECKPOINT} says that it follows another ledger", CHECKPOINT)
             yield from compared.findings
-            if self._checkpoint and compared.last_digest is not None and kept.last_digest != compared.last_digest:
-                if not compared.findings:
-                    yield about_object(f"{CHECKPOINT} says otherwise in last_digest", CHECKPOINT)
+            last_agrees = compared.last_digest in (None, kept.last_digest)
+            if self._checkpoint and not compared.findings and not last_agrees:
+                yield about_object(f"{CHECKPOINT} says otherwise in last_digest", CHECKPOINT)
             if self._is_readable and compared.leases_follow and is_as_made(self._db.conn, LEASES):
                 recomputed.settle()
                 yield from lease_findings(_FILE, self._db, recomputed.db, compared.doubtful)

@@ -136,7 +136,8 @@ def _seen_events(connection: sqlite3.Connection, witness: Witness) -> Iterator[E
     position, least = -(2**63), PAGE
     while page := _fetched(connection, query, (position, least)):
         for row in page:
-            yield EventRow(*(row[place] for place in places), row if witness.is_readable else None)
+            at, key, version, digest = (row[place] for place in places)
+            yield EventRow(at, key, version, digest, row if witness.is_readable else None)
         position = page[-1][places[0]]
 
 

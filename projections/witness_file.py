@@ -62,7 +62,7 @@ def _pages(connection: sqlite3.Connection) -> Iterator[Finding]:
         quoted = table.replace('"', '""')
         for line in _lines(connection, f'"{quoted}"')[:MOST_LINES]:
             told = True
-            # SQLite names an index whose entries are wrong; whatever it names is at fault, else the table it was asked of.
+            # SQLite names an index whose entries are wrong: that is at fault, else the table it was asked of.
             yield about_object(f"{table}: {line}", next((name for name in names if name in line.split()), table))
     if not told:
         for line in _lines(connection, str(MOST_LINES)):

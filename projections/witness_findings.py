@@ -36,4 +36,3 @@ def about_object(detail: str, name: str) -> Finding:
     """A finding on a table, index, view, trigger or setting of the file."""
     text = f"the audit file itself was changed: {detail}; {_ADVICE}"
     return Finding(AUDIT, text, object_name=name)
-

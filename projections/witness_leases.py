@@ -22,9 +22,7 @@ _POSITION: Final = LEASE_COLUMNS.index("position")
 Row = tuple[Any, ...]
 
 
-def lease_findings(
-    name: str, stored: Database, recomputed: Database, doubtful: frozenset[str]
-) -> list[Finding]:
+def lease_findings(name: str, stored: Database, recomputed: Database, doubtful: frozenset[str]) -> list[Finding]:
     """Leases whose row is missing, too many, or another than the events give.
 
     Args:
@@ -37,9 +35,7 @@ def lease_findings(
         return list(islice(_differing(name, stored, recomputed, doubtful), MOST))
 
 
-def _differing(
-    name: str, stored: Database, recomputed: Database, doubtful: frozenset[str]
-) -> Iterator[Finding]:
+def _differing(name: str, stored: Database, recomputed: Database, doubtful: frozenset[str]) -> Iterator[Finding]:
     has, should_have = lease_rows(stored), lease_rows(recomputed)
     one, other = next(has, None), next(should_have, None)
     while one is not None or other is not None:

@@ -12,6 +12,7 @@ from projections.audit import AuditLog
 
 OPENAI, WORK, OTHER = (LeaseKey.parse(text) for text in ("dev:openai", "dev:openai:work", "prod:anthropic"))
 
+
 class Scene(NamedTuple):
     """A ledger with every kind of row, and a file with an audit of it that keeps evidence too."""
 

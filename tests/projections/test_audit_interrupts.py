@@ -1,4 +1,4 @@
-"""Interrupts in the middle of questions: a signal at instruction after instruction; the next question works, nothing is held.
+"""Interrupts in the middle of questions, at instruction after instruction: the next question works, nothing is held.
 
 What a signal handler raises comes out between any two instructions of the main thread. So the instructions of the
 modules concerned are counted, and the same question is asked again and again, interrupted at another one each time.

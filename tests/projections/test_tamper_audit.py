@@ -34,7 +34,9 @@ def _found(scene: Scene, raw: sqlite3.Connection) -> list[Finding]:
     return audit_findings(scene.ledger.recorder, Database(raw, execute_plugins=False)) or []
 
 
-def test_the_scene_has_every_kind_of_row_and_shows_nothing_but_its_evidence(scene: Scene, raw: sqlite3.Connection) -> None:
+def test_the_scene_has_every_kind_of_row_and_shows_nothing_but_its_evidence(
+    scene: Scene, raw: sqlite3.Connection
+) -> None:
     kinds = {
         frozenset(name for name, value in zip(EVENT_TABLE_COLUMNS, row, strict=True) if value is not None)
         for row in raw.execute(f"SELECT {', '.join(EVENT_TABLE_COLUMNS)} FROM events")
@@ -84,9 +86,7 @@ def _rows(raw: sqlite3.Connection, table: str, columns: tuple[str, ...]) -> list
 def test_each_column_of_each_kind_of_event_is_recomputed_and_the_event_named(
     scene: Scene, raw: sqlite3.Connection
 ) -> None:
-    by_kind = {
-        tuple(value is None for value in row): row for row in _rows(raw, "events", EVENT_TABLE_COLUMNS)
-    }
+    by_kind = {tuple(value is None for value in row): row for row in _rows(raw, "events", EVENT_TABLE_COLUMNS)}
     baseline, tried = _found(scene, raw), 0
     for turn, row in enumerate(by_kind.values()):
         named = dict(zip(EVENT_TABLE_COLUMNS, row, strict=True))

@@ -11,12 +11,10 @@ import stat
 from pathlib import Path
 from typing import Final, NamedTuple
 
-__all__ = ["OWNER_ALONE", "Access", "access_like", "make_private_file", "make_private_folder"]
+__all__ = ["OWNER_ALONE", "Access", "access_like", "give_access", "make_private_file", "make_private_folder"]
 
 _POSIX: Final = os.name == "posix"
-_CREATE: Final = (
-    os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-)
+_CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 class Access(NamedTuple):
@@ -65,8 +63,7 @@ def make_private_file(path: Path, access: Access = OWNER_ALONE) -> bool:
     except FileExistsError:
         return False
     try:
-        if _POSIX:
-            _give(fd, access, access.file_mode)
+        give_access(fd, access)
     finally:
         os.close(fd)
     return True
@@ -90,6 +87,12 @@ def make_private_folder(path: Path, access: Access = OWNER_ALONE) -> None:
             _give(fd, access, access.folder_mode)
         finally:
             os.close(fd)
+
+
+def give_access(fd: int, access: Access) -> None:
+    """Let just those in whom ``access`` names into an open file. Modes mean little on Windows, and stay there."""
+    if _POSIX:
+        _give(fd, access, access.file_mode)
 
 
 def _give(fd: int, access: Access, mode: int) -> None:

@@ -158,11 +158,15 @@ class AuditLog(ExplainQuestions, SqlQuestions):
         the ledger can vouch for. Contents that the ledger contradicted, and that were set aside by a rebuild, speak
         until somebody deletes the file.
 
+        Where the ledger adds up to what the audit file saw, the file itself is checked: each column of each row is
+        made anew from its event, and tables, indexes, views, triggers and pages are held against what this version
+        writes. A damaged audit file is a finding. It does not keep the ledger from being checked.
+
         Args:
             against: A checkpoint kept elsewhere, as another witness.
 
         Raises:
-            AuditFileError: The audit file cannot be read.
+            AuditFileError: The audit file is out of reach, or something else lies in its place.
             LedgerStorageError: The ledger cannot be read.
         """
         outcome = self.ledger.verify(against)

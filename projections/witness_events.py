@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from ledger.chain import EMPTY_ROLL, roll
@@ -131,14 +132,13 @@ def _of_ledger(witness: Witness, found: _Difference) -> Finding:
 
 def _seen_events(connection: sqlite3.Connection, witness: Witness) -> Iterator[EventRow]:
     columns = EVENT_TABLE_COLUMNS if witness.is_readable else _IDENTITY
-    places = [columns.index(name) for name in _IDENTITY]
     query = f"SELECT {', '.join(columns)} FROM {witness.table} NOT INDEXED WHERE position > ? ORDER BY position LIMIT ?"  # noqa: S608
+    identity = itemgetter(*(columns.index(name) for name in _IDENTITY))
     position, least = -(2**63), PAGE
     while page := _fetched(connection, query, (position, least)):
         for row in page:
-            at, key, version, digest = (row[place] for place in places)
-            yield EventRow(at, key, version, digest, row if witness.is_readable else None)
-        position = page[-1][places[0]]
+            yield EventRow._make((*identity(row), row if witness.is_readable else None))
+        position = page[-1][0]
 
 
 def _fetched(connection: sqlite3.Connection, query: str, values: tuple[int, int]) -> list[Any]:
@@ -157,18 +157,24 @@ class _Reader:
         self._events = events
         self._upto = upto
         self.digest = EMPTY_ROLL
+        self.digest_before = EMPTY_ROLL
         self.last = 0
         self.digest_at_end: str | None = None
         self.next = next(events, None)
         self.after_next = next(events, None)
 
-    def advance(self) -> None:
+    def advance(self, alike: "_Reader | None" = None) -> None:
+        """Move on; ``alike`` has just moved on by the same event, mostly from the same digest."""
         current = self.next
         if current is not None:
             self.last = current.position
             if current.position <= self._upto:
-                self.digest = roll(self.digest, current.position, current.digest)
-                self.digest_at_end = current.digest
+                before = self.digest
+                if alike is not None and alike.last == current.position and alike.digest_before == before:
+                    self.digest = alike.digest
+                else:
+                    self.digest = roll(before, current.position, current.digest)
+                self.digest_before, self.digest_at_end = before, current.digest
         self.next, self.after_next = self.after_next, next(self._events, None)
 
     def finish(self, upto: int | None) -> None:
@@ -199,7 +205,7 @@ class _Comparison:
             self.any_same = True
             self._compare_rows(saw, holds)
             seen.advance()
-            held.advance()
+            held.advance(seen)
         elif holds is None or _same(holds, seen.after_next):
             self._removed_or_swapped(saw, holds, seen, held)
         elif _same(saw, held.after_next):

@@ -34,6 +34,7 @@ __all__ = [
     "drop_lost_evidence",
     "evidence_form",
     "evidence_tables",
+    "has_present_form",
     "is_as_made",
     "set_aside_table",
 ]
@@ -43,7 +44,12 @@ _OF_SQLITE: Final = frozenset({"sqlite_sequence", "sqlite_stat1", "sqlite_stat4"
 
 _SET_ASIDE_TABLE: Final = re.compile(rf"{SET_ASIDE}_[1-9][0-9]*_events")
 
-EVIDENCE_FORMS: Final = frozenset({"508bb94dc6a81c5ce04d684a1690e13c2463dd446201d74b50e15a7e93536c74"})
+EVIDENCE_FORMS: Final = frozenset(
+    {
+        "508bb94dc6a81c5ce04d684a1690e13c2463dd446201d74b50e15a7e93536c74",
+        "2b8dcc1d9e948e4fe6e3eedf622f8a58c6f5fdca45f3c659a741361649880f9a",
+    }
+)
 """Digests of the statements that make a table of events, in every version that may have set one aside."""
 
 _Place = tuple[str, str]
@@ -83,6 +89,14 @@ def can_be_evidence(connection: sqlite3.Connection) -> bool:
 def is_as_made(connection: sqlite3.Connection, table: str) -> bool:
     """Whether a table is one that this version makes."""
     return _objects(connection).get(("table", table)) in _forms()["table", table]
+
+
+def has_present_form(connection: sqlite3.Connection, table: str) -> bool:
+    """Whether a table of events has the columns that this version gives it."""
+    with _model() as db:
+        present = evidence_form(EVENTS, _objects(db.conn)["table", EVENTS][1])
+    _, sql = _objects(connection).get(("table", table), ("", None))
+    return evidence_form(table, sql) == present
 
 
 def evidence_tables(connection: sqlite3.Connection) -> frozenset[str]:

@@ -34,9 +34,7 @@ __all__ = [
     "encoded_state",
     "event_row",
     "lease_row",
-__all__ = [
     "summary",
-]
 ]
 
 Row = tuple[Any, ...]

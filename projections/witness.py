@@ -16,7 +16,14 @@ from ledger.recorders.base import LeaseRecorder
 from ledger.state import FOLD_VERSION
 from ledger.verification import Finding
 from projections.audit_checkpoint import RELEASED, AuditCheckpoint, RebuildReason, UnusableCheckpoint, read_checkpoint
-from projections.audit_objects import alterations, can_be_evidence, evidence_tables, is_as_made, set_aside_table
+from projections.audit_objects import (
+    alterations,
+    can_be_evidence,
+    evidence_tables,
+    has_present_form,
+    is_as_made,
+    set_aside_table,
+)
 from projections.audit_schema import CHECKPOINT, EVENTS, LEASES, SCHEMA_VERSION, SET_ASIDE
 from projections.recomputing import recomputation
 from projections.witness_events import Witness, compare_events, last_seen
@@ -73,7 +80,7 @@ class _Examination:
                 detail = f"{CHECKPOINT} says that version {version[0]}.{version[1]} made it, which is not known here"
                 yield about_object(detail, CHECKPOINT)
                 ours = not alterations(self._db.conn)
-            self._is_readable = ours
+            self._is_readable = ours and has_present_form(self._db.conn, EVENTS)
             if not ours and version[0] != SCHEMA_VERSION:
                 yield from page_findings(self._db.conn)
                 return
@@ -128,7 +135,7 @@ class _Examination:
                 yield about_object(f"row {number} of {SET_ASIDE} holds what it never does", SET_ASIDE)
                 continue
             name = f"an earlier audit file (set aside: {reason})"
-            witness = Witness(name, table, SET_ASIDE, position, digest, is_as_made(self._db.conn, EVENTS))
+            witness = Witness(name, table, SET_ASIDE, position, digest, has_present_form(self._db.conn, table))
             with recomputation(self._recorder, position) as recomputed:
                 compared = compare_events(self._db.conn, witness, recomputed.events())
             is_ours = ledger_id == self._recorder.ledger_id

@@ -11,6 +11,7 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -130,7 +131,7 @@ def _broken(case: Case, question: Callable[[AuditLog], object], every: int) -> I
     for at in range(1, instructions + 1, every):
         audit = case.audit()
         interrupter = Interrupter(at)
-        came_out = interrupter.interrupts(lambda audit=audit: question(audit))
+        came_out = interrupter.interrupts(partial(question, audit))
         if not came_out and interrupter.passed >= at:
             yield f"instruction {at}: the interrupt was swallowed"
         left = _held_after(audit, versions)
@@ -157,13 +158,18 @@ def behind(ledger: LeaseLedger, live: Live, tmp_path: Path) -> Path:
     return path
 
 
+def _ask_and_close(audit: AuditLog) -> None:
+    audit.leases()
+    audit.close()
+
+
 QUESTIONS: Final[dict[str, tuple[bool, int, Callable[[AuditLog], object]]]] = {
     "make the file": (False, 11, lambda audit: audit.history(WORK)),
     "catch up": (True, 11, lambda audit: audit.history(WORK)),
     "ask twice": (True, 19, lambda audit: (audit.leases(), audit.leases(), audit.attempts(WORK))),
     "rebuild": (True, 11, lambda audit: audit.rebuild()),
     "verify": (True, 43, lambda audit: audit.verify()),
-    "close": (True, 23, lambda audit: (audit.leases(), audit.close())),
+    "close": (True, 23, _ask_and_close),
 }
 """Whether there is a file already, every how manieth instruction is interrupted, and what is asked."""
 

@@ -110,7 +110,8 @@ def test_what_is_no_audit_file_is_refused_in_one_line_and_left_as_it_is(
     IN_ITS_PLACE[what](path)
     before = os.lstat(path)
     names = {file.name for file in tmp_path.iterdir()}
-    for question in (lambda audit: audit.leases(), lambda audit: audit.rebuild()):
+    questions: tuple[Callable[[AuditLog], object], ...] = (AuditLog.leases, AuditLog.rebuild)
+    for question in questions:
         with pytest.raises(AuditFileError, match="audit file") as caught, AuditLog.open(ledger, path) as audit:
             question(audit)
         assert "\n" not in str(caught.value)

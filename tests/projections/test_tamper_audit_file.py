@@ -17,7 +17,13 @@ from projections.audit_file import AuditFileDamaged
 PAGE_SIZE: Final = 4096
 
 TABLES: Final = ("checkpoint", "set_aside", "events", "leases", "set_aside_1_events")
-INDEXES: Final = ("events_by_lease", "events_by_moment", "events_by_attempt", "events_set_back")
+INDEXES: Final = (
+    "events_by_lease",
+    "events_by_moment",
+    "events_by_attempt",
+    "events_set_back",
+    "events_by_fingerprint",
+)
 VIEWS: Final = ("attempts", "sessions")
 
 REWRITE: Final = "UPDATE sqlite_schema SET sql = replace(sql, '{old}', '{new}') WHERE name = '{name}'"

@@ -31,7 +31,7 @@ from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
 from ledger.login import login, logout_and_revoke
 from ledger.look import FreshRequest, usable_now
-from ledger.loops import Loop, current_loop
+from ledger.loops import Loop, current_loop, interrupted_only_where_it_waits
 from ledger.recovery import recover
 from ledger.refresh import fresh_tokens
 from ledger.refresh_errors import ReauthRequired, RefreshError
@@ -61,7 +61,6 @@ class _Flight(Generic[T]):
         revoke: RevokeFunction | None = None,
         patience_s: float = DEFAULT_TIMEOUT_S,
     ) -> None:
-        self._loop = loop
         stop = StopRequest()
 
         async def told(tokens: PersistedTokens) -> None:
@@ -100,11 +99,13 @@ class _Flight(Generic[T]):
         """Wait for its end, as one of many."""
         await self._landed.wait()
 
+    @interrupted_only_where_it_waits
     async def lead(self) -> T:
         """Start it, wait for its end whatever cancels, and return or raise its outcome."""
-        await self._loop.protecting(_Flight._lead)(self)
+        await self._lead()
         return self.job.result()
 
+    @interrupted_only_where_it_waits
     async def _lead(self) -> None:
         """Start it and wait for its end whatever cancels.
 

@@ -9,6 +9,7 @@ from ledger.snapshot import MAX_U64, NEVER_EXPIRES, AuthLeaseSnapshot
 
 __all__ = [
     "attempt_end",
+    "check_body",
     "check_code",
     "check_seconds",
     "check_snapshot",
@@ -19,6 +20,8 @@ __all__ = [
 ]
 
 LONGEST_TEXT: Final = 1000
+# A backslash before it that is itself escaped makes it plain text.
+_ESCAPED_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _CODE = re.compile(r"[A-Za-z0-9_.:/-]{1,100}")
 
 
@@ -57,10 +60,10 @@ def expiry_from_argument(value: object, name: str = "expires_at") -> int | None:
 
 
 def check_text(name: str, value: str | None) -> str | None:
-    """A text short enough to be read in a history, and encodable.
+    """A text short enough to be read in a history, encodable, and one that every storage can show.
 
     Raises:
-        ValueError: It is longer than 1,000 characters or holds a lone surrogate.
+        ValueError: It is longer than 1,000 characters, or holds a lone surrogate or a NUL.
     """
     if value is None:
         return None
@@ -70,7 +73,22 @@ def check_text(name: str, value: str | None) -> str | None:
         value.encode()
     except UnicodeEncodeError:
         raise ValueError(f"{name} holds a lone surrogate, which no UTF-8 text can") from None
+    if "\0" in value:
+        raise ValueError(f"{name} holds a NUL character, which no text in a database can")
     return value
+
+
+def check_body(body: bytes) -> bytes:
+    """An event's JSON without a NUL in any of its texts, wherever that text came from.
+
+    JSON escapes a NUL, so each storage would take it; a view that reads the text in PostgreSQL would fail for all.
+
+    Raises:
+        ValueError: There is one.
+    """
+    if b"\\u0000" in body and _ESCAPED_NUL.search(body):
+        raise ValueError("a text of this event holds a NUL character, which no text in a database can")
+    return body
 
 
 def is_code(text: str) -> bool:

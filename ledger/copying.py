@@ -12,12 +12,11 @@ import contextlib
 import glob
 import os
 import secrets
-import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import msgspec
 from eventsourcing.persistence import StoredEvent
@@ -26,8 +25,11 @@ from ledger.chain import EMPTY_ROLL, event_digest, roll
 from ledger.errors import LedgerStorageError
 from ledger.lease_ledger import LeaseLedger
 from ledger.opening import missing_postgres, open_recorder
+from ledger.recorders.access import make_private_file
 from ledger.recorders.base import IntegrityError, LeaseRecorder, LogRow
 from ledger.recorders.sqlite import SQLiteLeaseRecorder
+from ledger.recorders.sqlite_address import SQLiteAddress, sqlite_url
+from ledger.recorders.sqlite_opening import Reach, sqlite_uri
 from ledger.stores.private_files import sync_folder
 
 __all__ = ["Copied", "Progress", "backup", "copy"]
@@ -73,15 +75,15 @@ def backup(ledger: LeaseLedger, path: str | os.PathLike[str], *, progress: Progr
     source = ledger.recorder
     target = Path(path).absolute()
     if not isinstance(source, SQLiteLeaseRecorder):
-        return copy(ledger, f"sqlite:///{quote(str(target))}?{_ANYWHERE}", progress=progress)
+        return copy(ledger, f"{sqlite_url(target)}?{_ANYWHERE}", progress=progress)
     with _new_file(target) as unfinished:
+        make_private_file(unfinished, source.access._replace(group=None))
         with (
-            contextlib.closing(sqlite3.connect(f"file:{quote(str(source.path))}?mode=ro", uri=True)) as reading,
+            contextlib.closing(sqlite3.connect(_reading(source), uri=True)) as reading,
             contextlib.closing(sqlite3.connect(unfinished)) as writing,
         ):
             # In one step, for between two a writer would make it begin again; readers and writers are not held up.
             reading.backup(writing, pages=-1)
-        shutil.copymode(source.path, unfinished)
         with contextlib.closing(_open_file(unfinished, _ANYWHERE, source.ledger_id)) as written:
             made = _summary(written.ledger_id, _log(written, written.last_position(), None))
         _refuse_unless_same(made, _summary(source.ledger_id, _log(source, made.position, progress)))
@@ -105,18 +107,17 @@ def copy(ledger: LeaseLedger, target_url: str, *, progress: Progress | None = No
         LedgerStorageError: The target holds something, one of both cannot be used, the source has gaps, or what was
             stored is not what was read. Nothing is left at the target.
     """
-    parts = urlsplit(target_url)
-    if parts.scheme in ("postgresql", "postgres"):
-        return _into_postgres(ledger.recorder, target_url, progress)
-    path = unquote(parts.path)[1:]
-    if parts.scheme != "sqlite" or parts.netloc or not path:
+    address = SQLiteAddress.parse(target_url)
+    if address is None:
+        if urlsplit(target_url).scheme in ("postgresql", "postgres"):
+            return _into_postgres(ledger.recorder, target_url, progress)
         raise ValueError("a ledger is copied to sqlite:///new/file.db or postgresql://user@host/database")
-    source = ledger.recorder
-    with _new_file(Path(path).absolute()) as unfinished:
+    source, options = ledger.recorder, urlencode(address.options)
+    with _new_file(address.path.absolute()) as unfinished:
         read = _Summing(source.ledger_id, _log(source, source.last_position(), progress))
-        with contextlib.closing(_open_file(unfinished, parts.query, source.ledger_id)) as target:
+        with contextlib.closing(_open_file(unfinished, options, source.ledger_id)) as target:
             _append_all(target, read)
-        with contextlib.closing(_open_file(unfinished, parts.query, source.ledger_id)) as written:
+        with contextlib.closing(_open_file(unfinished, options, source.ledger_id)) as written:
             made = _summary(written.ledger_id, _log(written, written.last_position(), None))
         _refuse_unless_same(made, read.summary())
     return made
@@ -210,8 +211,12 @@ def _refuse_unless_same(stored: Copied, read: Copied) -> None:
         )
 
 
+def _reading(source: SQLiteLeaseRecorder) -> str:
+    return sqlite_uri(source.path, source.reach if source.read_only else Reach.READ)
+
+
 def _open_file(path: Path, options: str, ledger_id: str) -> LeaseRecorder:
-    return open_recorder(f"sqlite:///{quote(str(path))}{'?' if options else ''}{options}", ledger_id)
+    return open_recorder(f"{sqlite_url(path)}{'?' if options else ''}{options}", ledger_id)
 
 
 @contextlib.contextmanager

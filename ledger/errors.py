@@ -92,13 +92,15 @@ class CorruptHistory(LeaseLedgerError):
         stream: The lease key as text.
         version: The event that does not fit.
         detail: What is wrong with it.
+        position: Its place in the whole log, where that is known.
     """
 
-    def __init__(self, stream: str, version: int, detail: str) -> None:
-        super().__init__(stream, version, detail)
+    def __init__(self, stream: str, version: int, detail: str, position: int | None = None) -> None:
+        super().__init__(stream, version, detail, position)
         self.stream = stream
         self.version = version
         self.detail = detail
+        self.position = position
 
     def __str__(self) -> str:
         return (

@@ -8,12 +8,12 @@ becomes an error. A refusal is final only when it was decided on fresh state.
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from ledger.arguments import check_text
+from ledger.arguments import check_body, check_text
 from ledger.chain import event_digest
 from ledger.codec import EventCodec
 from ledger.commands import Command
 from ledger.decide import Stamp, decide
-from ledger.errors import LeaseTransitionError
+from ledger.errors import LeaseTransitionError, LedgerStorageError
 from ledger.events import LeaseEvent
 from ledger.heads import Head, StreamHeads, decode_row
 from ledger.keys import LeaseKey
@@ -75,12 +75,12 @@ class CommandExecutor:
             The event, and the lease's state after it.
 
         Raises:
-            ValueError: A text is too long or cannot be encoded.
+            ValueError: A text is too long, cannot be encoded, or holds a NUL.
             LeaseTransitionError: Refused, on fresh state. Nothing was recorded.
             LedgerStorageError: The event could not be stored.
         """
         stamp: Stamp = {
-            "id": event_id or self._new_id(),
+            "id": check_text("event id", event_id) or self._new_id(),
             "at": self._clock(),
             "actor": self._actor,
             "prev": "",
@@ -117,7 +117,13 @@ class CommandExecutor:
             decided.append(self._decided(key, self._heads.extend(str(key), base, rows), command, stamp))
             return decided[-1][2]
 
-        self._recorder.append_exclusively(str(key), base.state.version, build)
+        try:
+            self._recorder.append_exclusively(str(key), base.state.version, build)
+        except IntegrityError as error:
+            raise LedgerStorageError(
+                f"the storage refuses the next event of {key} though nobody else could write ({error}); "
+                "run 'lease-ledger verify'"
+            ) from error
         event, state, _, digest = decided[-1]
         self._heads.advance(key, base, state, digest)
         return event, state
@@ -129,7 +135,7 @@ class CommandExecutor:
         stamp["prev"] = head.digest
         event = decide(key, head.state, command, stamp)
         state = evolve(head.state, event, stream)
-        body = self._codec.encode(event)
+        body = check_body(self._codec.encode(event))
         digest = event_digest(self._recorder.ledger_id, stream, state.version, event.tag, body)
         new = NewEvent(stream, state.version, event.tag, body, self._heads.fold_due(state, digest))
         return event, state, new, digest

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from ledger.errors import LeaseLedgerError
 from ledger.keys import LeaseKey
-from ledger.loops import current_loop, current_task
+from ledger.loops import current_loop, current_task, interrupted_only_where_it_waits, tell_trio
 from ledger.threads import Job, StopRequest, finished, in_main_thread, uninterrupted
 
 if TYPE_CHECKING:
@@ -203,6 +203,7 @@ class LoginGuard:
         self._turn: _Turn | None = None
         self._next_pause_s = FIRST_POLL_S
         self._process = os.getpid()
+        tell_trio()
 
     def __del__(self) -> None:
         if getattr(self, "_turn", None) is not None and self._process == os.getpid():
@@ -225,10 +226,12 @@ class LoginGuard:
     ) -> None:
         uninterrupted(self.close)
 
+    @interrupted_only_where_it_waits
     async def __aenter__(self) -> Self:
-        await current_loop().protecting(LoginGuard._take_in_task)(self)
+        await self._take_in_task()
         return self
 
+    @interrupted_only_where_it_waits
     async def _take_in_task(self) -> None:
         import anyio  # noqa: PLC0415  # only coroutines need it, and it takes its time to import
 
@@ -249,6 +252,7 @@ class LoginGuard:
             uninterrupted(self.close)
             raise
 
+    @interrupted_only_where_it_waits
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:

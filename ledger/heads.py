@@ -148,7 +148,7 @@ class StreamHeads:
             return None
         try:
             state = _decode_state(fold.state)
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             return None
         return Head(state, digest, UNKNOWN_CHANGES) if state.version == fold.version else None
 

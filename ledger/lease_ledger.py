@@ -37,7 +37,7 @@ from ledger.heads import StreamHeads
 from ledger.holder import describe_actor, this_process
 from ledger.keys import LeaseKey
 from ledger.opening import open_recorder
-from ledger.reading import RecordedEvent, find_event, read_log, read_stream
+from ledger.reading import RecordedEvent, find_event, lease_of, read_log, read_stream
 from ledger.recorders.base import LeaseRecorder
 from ledger.restoring import restore_command
 from ledger.snapshot import MAX_U64, AuthLeaseSnapshot, AuthLeaseTransition
@@ -103,7 +103,9 @@ class LeaseLedger(AuthLeaseHandle):
 
         Args:
             url: ``sqlite:///relative.db`` or ``sqlite:////absolute.db``, optionally with ``?synchronous=normal``
-                (an acknowledged event then survives the process but perhaps not a power loss);
+                (an acknowledged event then survives the process but perhaps not a power loss) and ``share=group`` (a
+                new file is made for the group of its folder too, 0660, and so is all beside it; else for its owner
+                alone);
                 ``postgresql://user@host/database`` for many machines, optionally with ``?schema=name`` and
                 ``create=no`` (leave making the tables to ``lease-ledger init``); ``memory://`` for tests.
             clock: Returns epoch milliseconds; the system clock by default. The ledger reads time from nothing else.
@@ -113,7 +115,8 @@ class LeaseLedger(AuthLeaseHandle):
         Raises:
             ValueError: The URL names no storage known here.
             LedgerStorageError: The storage cannot be opened.
-            NotALedger: It holds something else, or a ledger that needs a newer version.
+            NotALedger: It holds something else, a ledger damaged so that it does not say whose it is, or one that needs
+                a newer version.
         """
         return cls(open_recorder(url, _random_id()), clock=clock, actor=actor, new_id=new_id)
 
@@ -160,7 +163,9 @@ class LeaseLedger(AuthLeaseHandle):
             LeaseTransitionError: A given ``publication`` is not the next one any more.
             LedgerStorageError: The event could not be stored.
         """
-        command = Acquire(expiry_from_argument(expires_at), publication, attempt, check_code("store", store))
+        command = Acquire(
+            expiry_from_argument(expires_at), publication, check_text("attempt", attempt), check_code("store", store)
+        )
         return self._publish(key, command, publication, cause, correlation_id)
 
     def mark_expiring(self, key: LeaseKey, *, cause: str | None = None, correlation_id: str | None = None) -> None:
@@ -425,20 +430,35 @@ class LeaseLedger(AuthLeaseHandle):
         return find_event(self.recorder, self._codec, key, event_id)
 
     def keys(self) -> Sequence[LeaseKey]:
-        """Every key that ever had an event, sorted by its text."""
-        return [LeaseKey.parse(stream) for stream in self.recorder.streams()]
+        """Every key that ever had an event, sorted by its text.
+
+        Raises:
+            CorruptHistory: A stream of events is no lease's.
+            LedgerStorageError: The storage could not be read.
+        """
+        return [lease_of(stream) for stream in self.recorder.streams()]
 
     def verify(self, against: Checkpoint | None = None) -> Verification:
-        """Check everything from scratch: order, chain, readability, legality, stored folds, guard triggers.
+        """Check everything from scratch: order, chain, readability, legality, stored folds, schema, pages, indexes.
+
+        What cannot be read is a finding, and the check goes on behind it.
 
         Args:
             against: A checkpoint kept elsewhere. It also covers the last event of every stream, which nothing in
                 the ledger itself can.
+
+        Raises:
+            LedgerStorageError: The storage cannot be reached at all.
         """
         return verify_log(self.recorder, self._codec, against)
 
     def checkpoint(self) -> Checkpoint:
-        """A witness of everything recorded so far; keep it where the ledger's writers cannot reach it."""
+        """A witness of everything recorded so far; keep it where the ledger's writers cannot reach it.
+
+        Raises:
+            CorruptHistory: An event is stored as no event is; :meth:`verify` shows the extent.
+            LedgerStorageError: The storage could not be read.
+        """
         return take_checkpoint(self.recorder)
 
     def plan_publication(self, key: LeaseKey) -> Publication:
@@ -462,7 +482,8 @@ class LeaseLedger(AuthLeaseHandle):
             LedgerStorageError: The key cannot be read or made.
         """
         if self._fingerprinter is None:
-            self._fingerprinter = Fingerprinter(load_fingerprint_key(self.recorder.sidecar("fingerprint-key")))
+            key_file = self.recorder.sidecar("fingerprint-key")
+            self._fingerprinter = Fingerprinter(load_fingerprint_key(key_file, self.recorder.access))
         return self._fingerprinter.fingerprint(secret)
 
     def _publish(
@@ -482,4 +503,4 @@ class LeaseLedger(AuthLeaseHandle):
 
 
 def _attempt_id(attempt: RefreshAttempt | str | None) -> str | None:
-    return attempt.id if isinstance(attempt, RefreshAttempt) else attempt
+    return check_text("attempt", attempt.id if isinstance(attempt, RefreshAttempt) else attempt)

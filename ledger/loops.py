@@ -8,19 +8,18 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from functools import cache
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from ledger.threads import StopRequest
 
 if TYPE_CHECKING:
     import trio
 
-__all__ = ["Loop", "current_loop", "current_task"]
+__all__ = ["Loop", "current_loop", "current_task", "interrupted_only_where_it_waits", "tell_trio"]
 
 T = TypeVar("T")
-P = ParamSpec("P")
+F = TypeVar("F", bound=Callable[..., Any])
 
 LOOK_EVERY_S: Final = 0.1
 STANDSTILL_S: Final = 5.0
@@ -71,10 +70,6 @@ class Loop(ABC):
     @abstractmethod
     def is_going(self) -> bool:
         """Whether it runs now."""
-
-    def protecting(self, function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
-        """A coroutine function in whose own lines the loop raises no KeyboardInterrupt, only where it waits."""
-        return function
 
     @abstractmethod
     def _new_call(self, function: Callable[[], Awaitable[T]]) -> _Call[T]: ...
@@ -233,19 +228,24 @@ class _TrioLoop(Loop):
             return False
         return True
 
-    def protecting(self, function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
-        protected: Callable[P, Awaitable[T]] = _protected_by_trio(function)
-        return protected
-
     def _new_call(self, function: Callable[[], Awaitable[T]]) -> _Call[T]:
         return _TrioCall(function)
 
 
-@cache
-def _protected_by_trio(function: Callable[..., Any]) -> Callable[..., Any]:
-    import trio  # noqa: PLC0415
+_only_where_they_wait: Final[list[Callable[..., Any]]] = []
 
-    return trio.lowlevel.enable_ki_protection(function)
+
+def interrupted_only_where_it_waits(function: F) -> F:
+    """Mark a coroutine function, in whose own lines trio is to raise no KeyboardInterrupt."""
+    _only_where_they_wait.append(function)
+    return function
+
+
+def tell_trio() -> None:
+    """Tell trio, once it is there, of the functions so marked."""
+    trio = sys.modules.get("trio")
+    while trio is not None and _only_where_they_wait:
+        trio.lowlevel.enable_ki_protection(_only_where_they_wait.pop())
 
 
 def _trio() -> Any:
@@ -275,5 +275,6 @@ def current_loop() -> Loop:
     Raises:
         RuntimeError: None does.
     """
+    tell_trio()
     trio = _trio()
     return _AsyncioLoop() if trio is None else _TrioLoop(trio.lowlevel.current_trio_token())

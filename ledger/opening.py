@@ -1,13 +1,16 @@
 """From a URL to the recorder that answers to it."""
 
-from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import urlsplit
 
 from ledger.errors import LedgerStorageError
+from ledger.one_line import one_line
+from ledger.recorders.access import Access
 from ledger.recorders.base import LeaseRecorder
 from ledger.recorders.filesystem import mounts, refuse_unsafe_file_system
 from ledger.recorders.memory import MemoryLeaseRecorder
 from ledger.recorders.sqlite import SQLiteLeaseRecorder, Synchronous
+from ledger.recorders.sqlite_address import SQLiteAddress
+from ledger.recorders.sqlite_opening import real_file
 
 __all__ = ["missing_postgres", "open_recorder"]
 
@@ -22,36 +25,51 @@ def open_recorder(url: str, new_ledger_id: str) -> LeaseRecorder:
 
     Args:
         url: ``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``postgresql://user@host/database`` (its options
-            are told in :mod:`ledger.recorders.postgres_address`) or ``memory://``.
+            are told in :mod:`ledger.recorders.postgres_address`) or ``memory://``. A file is made for its owner
+            alone, with ``?share=group`` for the group of its folder too (0660); later processes need not say so, for
+            all that is made beside it follows its mode. ``%``, ``?`` and ``#`` of a file name are written ``%25``,
+            ``%3F`` and ``%23``.
         new_ledger_id: The id a newly created ledger gets.
 
     Raises:
         ValueError: The URL names no storage known here, or an unknown option.
         UnsafeFileSystem: A SQLite ledger would lie where it gets corrupted, and ``?unsafe_filesystem=allow`` was
             not given.
+        NotALedger: What the URL names is a folder, a device or anything else that is no file.
         LedgerStorageError: The storage cannot be opened.
     """
-    parts = urlsplit(url)
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    if parts.scheme == "memory" or url in ("sqlite://", "sqlite:///:memory:"):
+    if url in ("sqlite://", "sqlite:///:memory:"):
         return MemoryLeaseRecorder(new_ledger_id)
-    if parts.scheme in ("postgresql", "postgres"):
+    address = SQLiteAddress.parse(url)
+    if address is not None:
+        return _open_sqlite(address, new_ledger_id)
+    scheme = urlsplit(url).scheme
+    if scheme == "memory":
+        return MemoryLeaseRecorder(new_ledger_id)
+    if scheme in ("postgresql", "postgres"):
         return _open_postgres(url, new_ledger_id)
-    path = unquote(parts.path)[1:]
-    if parts.scheme != "sqlite" or parts.netloc or not path:
-        raise ValueError(f"unknown ledger URL {_without_password(url)!r}: {_EXPECTED}")
+    raise ValueError(f"unknown ledger URL '{one_line(_without_password(url))}': {_EXPECTED}")
+
+
+def _open_sqlite(address: SQLiteAddress, new_ledger_id: str) -> LeaseRecorder:
+    options = dict(address.options)
     synchronous = options.pop("synchronous", "full").lower()
     unsafe = options.pop("unsafe_filesystem", "refuse").lower()
+    share = options.pop("share", "none").lower()
     if unsafe not in ("refuse", "allow"):
         raise ValueError(f"unsafe_filesystem is 'refuse' or 'allow', not {unsafe!r}")
+    if share not in ("none", "group"):
+        raise ValueError(f"share is 'none' or 'group', not {share!r}")
     if options:
         raise ValueError(f"unknown option {next(iter(options))!r} in ledger URL: {_EXPECTED}")
     if synchronous not in ("full", "normal"):
         raise ValueError(f"synchronous is 'full' or 'normal', not {synchronous!r}")
+    path = real_file(address.path)
     if unsafe != "allow":
-        refuse_unsafe_file_system(Path(path).absolute(), mounts())
+        refuse_unsafe_file_system(path, mounts())
     mode: Synchronous = "normal" if synchronous == "normal" else "full"
-    return SQLiteLeaseRecorder(Path(path), new_ledger_id=new_ledger_id, synchronous=mode)
+    access = Access(shared=share == "group")
+    return SQLiteLeaseRecorder(path, new_ledger_id=new_ledger_id, synchronous=mode, access=access)
 
 
 def _open_postgres(url: str, new_ledger_id: str) -> LeaseRecorder:

@@ -12,7 +12,7 @@ from ledger.heads import decode_row
 from ledger.keys import IdentityError, LeaseKey
 from ledger.recorders.base import LeaseRecorder, StreamRow
 
-__all__ = ["RecordedEvent", "find_event", "read_log", "read_stream", "rows_newest_first"]
+__all__ = ["RecordedEvent", "find_event", "lease_of", "read_log", "read_stream", "rows_newest_first"]
 
 LOG_PAGE: Final = 500
 STREAM_PAGE: Final = 512
@@ -37,6 +37,7 @@ class RecordedEvent(msgspec.Struct, frozen=True, gc=False):
 def read_stream(recorder: LeaseRecorder, codec: EventCodec, key: LeaseKey, after: int) -> Iterator[RecordedEvent]:
     """One stream's events after version ``after``, page by page: no transaction stays open between them."""
     stream = str(key)
+    after = max(after, 0)
     while True:
         rows = recorder.rows(stream, after, after + STREAM_PAGE)
         for row in rows:
@@ -46,7 +47,16 @@ def read_stream(recorder: LeaseRecorder, codec: EventCodec, key: LeaseKey, after
         after = rows[-1].version
 
 
-def _key_of(stream: str, version: int) -> LeaseKey:
+def lease_of(stream: str, version: int = 1) -> LeaseKey:
+    """The lease that a stored stream belongs to.
+
+    Args:
+        stream: The stream's id.
+        version: Of which event it was read.
+
+    Raises:
+        CorruptHistory: No lease has such an id.
+    """
     try:
         return LeaseKey.parse(stream)
     except IdentityError as error:
@@ -62,7 +72,7 @@ def read_log(recorder: LeaseRecorder, codec: EventCodec, after: int, *, skip_unk
         for position, stream, version, tag, body in page:
             key = keys.get(stream)
             if key is None:
-                key = keys[stream] = _key_of(stream, version)
+                key = keys[stream] = lease_of(stream, version)
             try:
                 event = decoders[tag](body) if tag in decoders else codec.decode(tag, body)
             except UnknownEventTag:

@@ -32,6 +32,7 @@ from ledger.refresh_errors import (
 )
 from ledger.snapshot import MAX_U64, AuthLeasePhase
 from ledger.state import LastFailure, LeaseState
+from ledger.store_errors import TokenStoreError
 from ledger.stores.base import TokenStore
 from ledger.threads import Stopped
 from ledger.tokens import PersistedTokens
@@ -174,6 +175,13 @@ class _Fresh:
         self, state: LeaseState, tokens: PersistedTokens, *, usable: bool
     ) -> Procedure[PersistedTokens | None]:
         """Try to refresh. ``None``: somebody else was first, look again."""
+        try:
+            # Once a token is spent it is too late to hear that its successor cannot be kept.
+            yield from step(lambda: self.store.check_savable(self.key))
+        except TokenStoreError:
+            if usable:
+                return tokens
+            raise
         attempt = yield from self._begin(state, tokens)
         if attempt is None:
             return None

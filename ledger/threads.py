@@ -14,6 +14,7 @@ import _thread
 import atexit
 import contextvars
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -79,7 +80,7 @@ class Job(Generic[T]):
         self, call: Callable[[], T], stop: StopRequest | None = None, on_end: Callable[[], object] | None = None
     ) -> None:
         self.stop = stop or StopRequest()
-        self._call = call
+        self._call: Callable[[], T] | None = call
         self._context = contextvars.copy_context()
         self._on_end = on_end
         self._outcome: tuple[T | None, BaseException | None] | None = None
@@ -113,9 +114,12 @@ class Job(Generic[T]):
         """Do it, here, unless it was begun already."""
         if not self._claim.acquire(blocking=False):
             return
+        # A worker that waits for its next job keeps nothing of this one alive, such as a guard to be given back.
+        call, self._call = self._call, None
+        assert call is not None
         _running.add(self)
         try:
-            self._outcome = self._context.run(self._call), None
+            self._outcome = self._context.run(call), None
         except BaseException as error:  # whoever waits gets it
             self._outcome = None, error
         finally:
@@ -228,4 +232,5 @@ def uninterrupted(call: Callable[[], T]) -> T:
 
     In the main thread it runs in a worker, and an interrupt comes out afterwards; in any other thread it simply runs.
     """
-    return finished(Job(call)) if in_main_thread() else call()
+    # While the interpreter comes to its end, workers do not run any more.
+    return finished(Job(call)) if in_main_thread() and not sys.is_finalizing() else call()

@@ -7,8 +7,11 @@ import msgspec
 
 from ledger.chain import EMPTY_ROLL, event_digest, fold_digest, genesis_digest, roll
 from ledger.codec import UNREADABLE, EventCodec
-from ledger.errors import CorruptHistory, UnknownEventTag
+from ledger.errors import CorruptHistory, LedgerStorageError, UnknownEventTag
+from ledger.reading import lease_of
 from ledger.recorders.base import LeaseRecorder, LogRow, StoredFold
+from ledger.recorders.stored_rows import is_whole_fold
+from ledger.salvage import Gap, rows_and_gaps
 from ledger.state import EMPTY_STATE, FOLD_VERSION, LeaseState, evolve
 
 __all__ = [
@@ -23,8 +26,6 @@ __all__ = [
 
 PAGE: Final = 2_000
 MOST_FINDINGS: Final = 100
-
-_NOT_WHOLE: Final = "its columns hold what no event has"
 
 _encode_state = msgspec.json.Encoder().encode
 
@@ -58,7 +59,7 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         witness: What shows it: ``order`` (versions or positions with gaps), ``chain`` (a digest in the next event),
             ``body`` (unreadable bytes), ``legality`` (the table forbids the event), ``fold`` (a stored fold differs),
-            ``storage`` (the file or its triggers), ``checkpoint`` (a kept one) or ``audit`` (the audit file).
+            ``storage`` (its schema, pages or indexes), ``checkpoint`` (a kept one) or ``audit`` (the audit file).
         detail: What is wrong, in words.
         position: Place in the log of the event at fault, when one is.
         key: Its lease.
@@ -93,7 +94,13 @@ class Verification(msgspec.Struct, frozen=True):
         return not self.findings
 
 
-def _stored_rows(recorder: LeaseRecorder, after: int = 0) -> Iterator[LogRow]:
+def log_pages(recorder: LeaseRecorder, after: int = 0) -> Iterator[LogRow]:
+    """Every stored row after a position, in order.
+
+    Raises:
+        CorruptHistory: A row's columns hold what no event has.
+        LedgerStorageError: The storage could not be read.
+    """
     while True:
         page = recorder.log(after, PAGE)
         for row in page:
@@ -101,28 +108,6 @@ def _stored_rows(recorder: LeaseRecorder, after: int = 0) -> Iterator[LogRow]:
         if len(page) < PAGE:
             return
         after = page[-1][0]
-
-
-def _is_whole(row: LogRow) -> bool:
-    # SQLite keeps any type in any column, so a row that went around the ledger may hold anything.
-    return (
-        isinstance(row.stream, str)
-        and isinstance(row.version, int)
-        and isinstance(row.tag, str)
-        and isinstance(row.body, bytes)
-    )
-
-
-def log_pages(recorder: LeaseRecorder, after: int = 0) -> Iterator[LogRow]:
-    """Every stored row after a position, in order.
-
-    Raises:
-        CorruptHistory: A row's columns hold what no event has.
-    """
-    for row in _stored_rows(recorder, after):
-        if not _is_whole(row):
-            raise CorruptHistory(str(row.stream), row.position, f"at position {row.position}: {_NOT_WHOLE}")
-        yield row
 
 
 def take_checkpoint(recorder: LeaseRecorder) -> Checkpoint:
@@ -148,39 +133,89 @@ class _Walk:
         self.heads: dict[str, StreamHead] = {}
         self.folds: dict[str, dict[int, StoredFold]] = {}
         self.states: dict[str, LeaseState | None] = {}
-        for stream, fold in recorder.stored_folds():
-            self.folds.setdefault(stream, {})[fold.version] = fold
+        self._seen_since_gap: set[str] | None = None
+        self._take_folds(recorder)
 
-    def report(self, witness: str, detail: str, row: LogRow | None = None) -> None:
-        where = (None, None, None) if row is None else (row.position, row.stream, row.version)
-        self.findings.append(Finding(witness, detail, *where))
+    def report(self, witness: str, detail: str, row: LogRow | None = None, name: str | None = None) -> None:
+        if row is None:
+            self.findings.append(Finding(witness, detail, object_name=name))
+        else:
+            self.findings.append(Finding(witness, detail, row.position, row.stream, row.version, name))
 
-    def skip(self, row: LogRow) -> None:
-        key = row.stream if isinstance(row.stream, str) else None
-        version = row.version if isinstance(row.version, int) else None
-        self.findings.append(Finding("body", _NOT_WHOLE, row.position, key, version))
-        self.position = row.position
+    def skip(self, gap: Gap) -> None:
+        error = gap.error
+        if isinstance(error, CorruptHistory):
+            key = error.stream if _is_lease(error.stream) else None
+            self.findings.append(Finding("body", error.detail, gap.first, key, error.version or None))
+        else:
+            upto = "" if gap.last == gap.first else f" to {gap.last}"
+            detail = f"what is stored at position {gap.first}{upto} cannot be read: {error}"
+            self.findings.append(Finding("storage", detail, gap.first, object_name="stored_events"))
+        self.position = gap.last
+        self._seen_since_gap = set()
 
     def take(self, row: LogRow) -> None:
         if row.position != self.position + 1:
             self.report("order", f"position {row.position} follows {self.position}: events were removed", row)
         head = self.heads.get(row.stream)
         before = head.version if head else 0
-        if row.version != before + 1:
+        # What a gap swallowed is told once: whether a stream's first event behind it follows cannot be known.
+        follows_gap = row.version > before + 1 and self._is_first_since_gap(row.stream)
+        if row.version != before + 1 and not follows_gap:
             self.report("order", f"version {row.version} follows {before}: events are missing or out of order", row)
-        self._check_event(row, head.digest if head else genesis_digest(self.ledger_id, row.stream))
+        if head is None:
+            self._check_stream(row)
+        prev = head.digest if head else genesis_digest(self.ledger_id, row.stream)
+        self._check_event(row, None if follows_gap else prev)
         digest = event_digest(self.ledger_id, row.stream, row.version, row.tag, row.body)
         self._check_fold(row, digest)
         self.position, self.rolling = row.position, roll(self.rolling, row.position, digest)
         self.heads[row.stream] = StreamHead(row.version, digest)
 
-    def _check_event(self, row: LogRow, prev: str) -> None:
+    def finish(self) -> None:
+        for stream, folds in self.folds.items():
+            for version in folds:
+                self._report_fold(f"a fold is stored for {stream} at version {version}, which holds no event", stream)
+
+    def _is_first_since_gap(self, stream: str) -> bool:
+        if self._seen_since_gap is None or stream in self._seen_since_gap:
+            return False
+        self._seen_since_gap.add(stream)
+        return True
+
+    def _take_folds(self, recorder: LeaseRecorder) -> None:
+        try:
+            stored = recorder.stored_folds()
+        except LedgerStorageError as error:
+            self._report_fold(f"the stored folds cannot be read: {error}", None)
+            return
+        for stream, fold in stored:
+            if isinstance(stream, str) and is_whole_fold(fold):
+                self.folds.setdefault(stream, {})[fold.version] = fold
+            else:
+                self._report_fold("a stored fold's columns hold what no fold has; empty stored_folds", stream)
+
+    def _report_fold(self, detail: str, stream: object) -> None:
+        key = stream if isinstance(stream, str) else None
+        self.findings.append(Finding("fold", detail, key=key, object_name="stored_folds"))
+
+    def _check_stream(self, row: LogRow) -> None:
+        try:
+            lease_of(row.stream, row.version)
+        except CorruptHistory as error:
+            self.report("body", error.detail, row)
+
+    def _check_event(self, row: LogRow, prev: str | None) -> None:
         state = self.states.get(row.stream, EMPTY_STATE)
         self.states[row.stream] = None
         try:
+            # What no field is read from goes unchecked by the codec.
+            row.body.decode()
             event = self.codec.decode(row.tag, row.body)
         except (UnknownEventTag, *UNREADABLE) as error:
             self.report("body", str(error), row)
+            return
+        if prev is None:
             return
         if event.prev != prev:
             self.report(
@@ -199,31 +234,46 @@ class _Walk:
     def _check_fold(self, row: LogRow, digest: str) -> None:
         fold = self.folds.get(row.stream, {}).pop(row.version, None)
         state = self.states[row.stream]
-        if fold is None or state is None or fold.fold != FOLD_VERSION:
+        if fold is None or state is None:
             return
-        encoded = _encode_state(state)
-        if fold.state != encoded or fold.digest != fold_digest(digest, encoded):
-            self.report("fold", "the stored fold is not what the events fold to; empty stored_folds", row)
+        if not 1 <= fold.fold <= FOLD_VERSION:
+            detail = f"the stored fold is by fold code {fold.fold}, which is not known here; empty stored_folds"
+            self.report("fold", detail, row, "stored_folds")
+            return
+        # What older fold code computed is void, and not computed here; it still has to be of this event.
+        is_other = fold.fold == FOLD_VERSION and fold.state != _encode_state(state)
+        if is_other or fold.digest != fold_digest(digest, fold.state):
+            detail = "the stored fold is not what the events fold to; empty stored_folds"
+            self.report("fold", detail, row, "stored_folds")
+
+
+def _is_lease(stream: str) -> bool:
+    try:
+        lease_of(stream)
+    except CorruptHistory:
+        return False
+    return True
 
 
 def verify_log(recorder: LeaseRecorder, codec: EventCodec, against: Checkpoint | None) -> Verification:
     """Check a whole ledger, and against a kept checkpoint when one is given."""
+    defects = recorder.defects()
     walk = _Walk(recorder, codec)
-    for defect in recorder.defects():
-        walk.report("storage", defect)
+    for defect in defects:
+        walk.findings.append(
+            Finding("storage", defect.detail, defect.position, defect.key, defect.version, defect.object_name)
+        )
     kept = _KeptWitness(against) if against else None
-    for row in _stored_rows(recorder):
-        if not _is_whole(row):
-            walk.skip(row)
+    for found in rows_and_gaps(recorder):
+        if isinstance(found, Gap):
+            walk.skip(found)
             continue
-        walk.take(row)
+        walk.take(found)
         if kept:
-            kept.take(row, walk)
+            kept.take(found, walk)
     if kept:
         kept.finish(walk)
-    for stream, folds in walk.folds.items():
-        for version in folds:
-            walk.report("fold", f"a fold is stored for {stream} at version {version}, which holds no event")
+    walk.finish()
     checkpoint = Checkpoint(recorder.ledger_id, walk.position, walk.rolling, walk.heads)
     witnesses = ("chain", *(("checkpoint",) if against else ()))
     return Verification(tuple(walk.findings[:MOST_FINDINGS]), checkpoint, witnesses)
@@ -235,6 +285,7 @@ class _KeptWitness:
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._kept = checkpoint
         self._named = False
+        self._differing: LogRow | None = None
 
     def take(self, row: LogRow, walk: _Walk) -> None:
         kept = self._kept
@@ -242,27 +293,34 @@ class _KeptWitness:
         if head and row.version == head.version and walk.heads[row.stream].digest != head.digest:
             self._named = True
             walk.report("checkpoint", "the kept checkpoint names another event here: this one was changed", row)
-        if row.position == kept.position and walk.rolling != kept.digest and not self._named:
-            self._named = True
-            walk.report("checkpoint", "up to here the log is not the one the kept checkpoint covers", row)
+        if row.position == kept.position and walk.rolling != kept.digest:
+            self._differing = row
 
     def finish(self, walk: _Walk) -> None:
         kept = self._kept
         if kept.ledger_id != walk.ledger_id:
             walk.report("checkpoint", f"the kept checkpoint is of another ledger ({kept.ledger_id})")
             return
+        missing = [
+            (stream, head.version)
+            for stream, head in kept.heads.items()
+            if stream not in walk.heads or walk.heads[stream].version < head.version
+        ]
         if walk.position < kept.position:
-            walk.report(
-                "checkpoint",
+            key, version = missing[0] if missing else (None, None)
+            detail = (
                 f"the kept checkpoint covers {kept.position} events, the ledger holds {walk.position}: "
-                f"{_missing(kept, walk)}",
+                f"the last events are gone{_ends(missing, walk)}"
             )
+            walk.findings.append(Finding("checkpoint", detail, key=key, version=version))
+            return
+        for key, version in missing:
+            detail = "the kept checkpoint names this event, which the ledger does not hold"
+            walk.findings.append(Finding("checkpoint", detail, key=key, version=version))
+        if self._differing is not None and not self._named and not missing:
+            walk.report("checkpoint", "up to here the log is not the one the kept checkpoint covers", self._differing)
 
 
-def _missing(kept: Checkpoint, walk: _Walk) -> str:
-    shorter = [
-        f"{stream} after version {walk.heads[stream].version if stream in walk.heads else 0}"
-        for stream, head in kept.heads.items()
-        if stream not in walk.heads or walk.heads[stream].version < head.version
-    ]
-    return "the last events are gone" + (f" ({', '.join(shorter[:3])})" if shorter else "")
+def _ends(missing: list[tuple[str, int]], walk: _Walk) -> str:
+    ends = [f"{key} after version {walk.heads[key].version if key in walk.heads else 0}" for key, _ in missing[:3]]
+    return f" ({', '.join(ends)})" if ends else ""

@@ -309,7 +309,7 @@ class AuditFile:
                     make_private_file(self._real, self._access)
                 except OSError as error:
                     raise AuditFileHeld(f"audit file {self.path}: cannot be made: {error.strerror}") from error
-        return connect(f"file:{quote(str(self._real))}?mode=rw")
+        return connect(f"file:{quote(os.fsencode(self._real))}?mode=rw")
 
     def _temporary_uri(self) -> str:
         """Where what this process has alone lies: in memory, or in a folder that nobody else may look into."""
@@ -318,7 +318,7 @@ class AuditFile:
         self._folder = tempfile.TemporaryDirectory(prefix="lease-ledger-audit-", ignore_cleanup_errors=True)
         copy, afresh = (Path(self._folder.name, name) for name in ("copy.db", "audit.db"))
         is_copied = self._real is not None and copied(self._real, copy)
-        return f"file:{quote(str(copy if is_copied else afresh))}"
+        return f"file:{quote(os.fsencode(copy if is_copied else afresh))}"
 
     def _prepare(self, db: Database, stop: StopRequest) -> None:
         if self._is_ready(db):

@@ -1,6 +1,7 @@
 """An audit file read as it is: nothing of it is made, mended or locked."""
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,7 @@ def copied(path: Path, copy: Path) -> bool:
     if source is None:
         return False
     make_private_file(copy)
-    with contextlib.closing(source), contextlib.closing(connect(f"file:{quote(str(copy))}")) as connection:
+    with contextlib.closing(source), contextlib.closing(connect(f"file:{quote(os.fsencode(copy))}")) as connection:
         try:
             source.backup(connection)
             return not alterations(connection) or not made_by_this_version(connection) or _is_foreign(connection)
@@ -43,7 +44,7 @@ def as_it_is(path: Path) -> Iterator[Database]:
     real = real_place(path.absolute())
     with audit_errors(path):
         writable = may_write(real)
-        connection = connect(f"file:{quote(str(real))}?mode=rw") if writable else open_read_only(real)
+        connection = connect(f"file:{quote(os.fsencode(real))}?mode=rw") if writable else open_read_only(real)
         if connection is None:
             raise AuditFileHeld(f"audit file {path}: it cannot be read; check its permissions")
         with contextlib.closing(connection):

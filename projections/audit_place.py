@@ -85,7 +85,7 @@ def connect(uri: str) -> sqlite3.Connection:
 
 def open_read_only(path: Path) -> sqlite3.Connection | None:
     """A connection that reads the file as it is; ``None`` when there is no way to, and it has to be made anew."""
-    uri = f"file:{quote(str(path))}?mode=ro"
+    uri = f"file:{quote(os.fsencode(path))}?mode=ro"
     # Without its shared memory file SQLite reads a write-ahead log only as "immutable", which is safe while nobody
     # has the file open; then there is no write-ahead log either.
     nobody_has_it_open = not Path(f"{path}-wal").exists()

@@ -14,7 +14,7 @@ from projections.audit_checkpoint import AuditCheckpoint
 from projections.audit_rows import LEASE_COLUMNS, ROW_COLUMNS, RowKind
 from projections.log_fold import KEPT_LEASES, LogFold
 
-__all__ = ["BATCH", "PAGE", "ReadModel", "UnusableRows", "digest_or_none"]
+__all__ = ["BATCH", "PAGE", "ReadModel", "UnusableRows"]
 
 PAGE: Final = 2_000
 """Events read from the ledger at once: what is held in memory."""
@@ -85,7 +85,7 @@ class ReadModel:
                     done += 1
             except (CorruptHistory, UnknownEventTag):
                 passed_over = page[done]
-                fold.pass_over(passed_over, digest_or_none(fold.ledger_id, passed_over))
+                fold.pass_over(passed_over, event_digest(fold.ledger_id, *passed_over[1:]))
                 yield passed_over, None, ()
                 done += 1
         if fold.unwritten > KEPT_LEASES:
@@ -106,14 +106,6 @@ class ReadModel:
             return _decode_state(found[0]), int(found[1])
         except (msgspec.MsgspecError, TypeError, ValueError) as error:
             raise UnusableRows from error
-
-
-def digest_or_none(ledger_id: str, row: LogRow) -> str:
-    """The digest of a stored event; empty for what is no event: a row that went around the ledger may hold anything."""
-    try:
-        return event_digest(ledger_id, row.stream, row.version, row.tag, row.body)
-    except (AttributeError, TypeError):
-        return ""
 
 
 def _insert(verb: str, table: str, columns: Sequence[str]) -> str:

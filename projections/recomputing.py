@@ -12,11 +12,14 @@ from typing import Any, Final, NamedTuple
 
 from sqlite_utils import Database
 
+from ledger.chain import event_digest
+from ledger.errors import CorruptHistory
 from ledger.recorders.base import LeaseRecorder, LogRow
+from ledger.salvage import Gap, rows_and_gaps
 from projections.audit_checkpoint import first_checkpoint
 from projections.audit_rows import EVENT_COLUMNS, LEASE_COLUMNS, ROW_COLUMNS, RowKind
 from projections.audit_schema import EVENTS, LEASES, create_read_model
-from projections.read_model import PAGE, ReadModel, digest_or_none
+from projections.read_model import PAGE, ReadModel
 
 __all__ = ["EVENT_TABLE_COLUMNS", "EventRow", "lease_rows", "recomputation", "same_row", "whatever_text"]
 
@@ -76,17 +79,21 @@ class _Recomputation:
 
     def events(self) -> Iterator[EventRow]:
         """Every event of the ledger, in order; those that the audit file has not taken in without a row."""
-        position = 0
-        while page := [LogRow._make(row) for row in self._recorder.log(position, PAGE)]:
-            known = sum(1 for row in page if row.position <= self._upto)
-            for row, kind, values in self._model.recompute(page[:known]):
+        for found in _pages(self._recorder):
+            if isinstance(found, Gap):
+                # What cannot be read is told by whoever checks the ledger itself.
+                if isinstance(found.error, CorruptHistory):
+                    yield EventRow(found.first, found.error.stream, found.error.version, "", None)
+                continue
+            known = sum(1 for row in found if row.position <= self._upto)
+            for row, kind, values in self._model.recompute(found[:known]):
                 whole = None if kind is None else _WHOLE[kind]((*values, None))
-                yield EventRow(
-                    row.position, row.stream, row.version, _digest(self._recorder.ledger_id, row, values), whole
-                )
-            for row in page[known:]:
-                yield EventRow(row.position, row.stream, row.version, _digest(self._recorder.ledger_id, row, ()), None)
-            position = page[-1].position
+                yield EventRow(row.position, row.stream, row.version, self._digest(row, values), whole)
+            for row in found[known:]:
+                yield EventRow(row.position, row.stream, row.version, self._digest(row, ()), None)
+
+    def _digest(self, row: LogRow, values: Row) -> str:
+        return str(values[_DIGEST]) if values else event_digest(self._recorder.ledger_id, *row[1:])
 
     def settle(self) -> None:
         """Have the rows of the leases ready to be read."""
@@ -121,8 +128,18 @@ def whatever_text(connection: sqlite3.Connection) -> Iterator[None]:
         connection.text_factory = str
 
 
-def _digest(ledger_id: str, row: LogRow, values: Row) -> str:
-    return str(values[_DIGEST]) if values else digest_or_none(ledger_id, row)
+def _pages(recorder: LeaseRecorder) -> Iterator[list[LogRow] | Gap]:
+    page: list[LogRow] = []
+    for found in rows_and_gaps(recorder):
+        if isinstance(found, LogRow):
+            page.append(found)
+        if page and (len(page) == PAGE or isinstance(found, Gap)):
+            yield page
+            page = []
+        if isinstance(found, Gap):
+            yield found
+    if page:
+        yield page
 
 
 def same_row(one: Row, other: Row) -> bool:

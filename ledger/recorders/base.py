@@ -12,9 +12,10 @@ from typing import Final, NamedTuple
 
 from eventsourcing.persistence import ApplicationRecorder, IntegrityError
 
+from ledger.recorders.access import OWNER_ALONE, Access
 from ledger.recorders.locks import GuardLock
 
-__all__ = ["LOOK_EVERY_S", "IntegrityError", "LeaseRecorder", "LogRow", "NewEvent", "StoredFold", "StreamRow"]
+__all__ = ["LOOK_EVERY_S", "Defect", "IntegrityError", "LeaseRecorder", "LogRow", "NewEvent", "StoredFold", "StreamRow"]
 
 
 LOOK_EVERY_S: Final = 0.01
@@ -70,14 +71,36 @@ class NewEvent(NamedTuple):
     fold: StoredFold | None = None
 
 
+class Defect(NamedTuple):
+    """Something wrong with the storage itself.
+
+    Attributes:
+        detail: What, in a sentence.
+        object_name: The table, index, view, trigger or setting at fault, when it is known.
+        position: Place in the log of the event concerned, when one is.
+        key: Its stream.
+        version: Its place in the stream.
+    """
+
+    detail: str
+    object_name: str | None = None
+    position: int | None = None
+    key: str | None = None
+    version: int | None = None
+
+
 class LeaseRecorder(ApplicationRecorder):
     """An append-only log of streams.
 
     Attributes:
         ledger_id: Random id of this ledger; part of every digest, so events of one prove nothing in another.
+        read_only: Whether this process can only read it; appending raises LedgerStorageError.
+        access: Whom files that are made beside the ledger are for.
     """
 
     ledger_id: str
+    read_only: bool = False
+    access: Access = OWNER_ALONE
 
     @abstractmethod
     def sidecar(self, name: str) -> Path | None:
@@ -108,11 +131,21 @@ class LeaseRecorder(ApplicationRecorder):
 
     @abstractmethod
     def rows(self, stream: str, after: int = 0, upto: int | None = None) -> Sequence[StreamRow]:
-        """The events of a stream with ``after < version <= upto``, in order."""
+        """The events of a stream with ``after < version <= upto``, in order.
+
+        Raises:
+            CorruptHistory: One is missing in between, or is stored as no event is.
+            LedgerStorageError: The storage could not be read.
+        """
 
     @abstractmethod
     def log(self, after: int, limit: int) -> Sequence[LogRow]:
-        """The events after position ``after``, in order, at most ``limit``."""
+        """The events after position ``after``, in order, at most ``limit``; fewer only where the log ends.
+
+        Raises:
+            CorruptHistory: One of them is stored as no event is.
+            LedgerStorageError: The storage could not be read.
+        """
 
     @abstractmethod
     def last_position(self) -> int:
@@ -124,7 +157,12 @@ class LeaseRecorder(ApplicationRecorder):
 
     @abstractmethod
     def streams(self) -> Sequence[str]:
-        """The id of every stream, sorted."""
+        """The id of every stream, sorted.
+
+        Raises:
+            CorruptHistory: One of them is no text.
+            LedgerStorageError: The storage could not be read.
+        """
 
     @abstractmethod
     def change_token(self) -> int:
@@ -148,11 +186,11 @@ class LeaseRecorder(ApplicationRecorder):
 
     @abstractmethod
     def stored_folds(self) -> Iterable[tuple[str, StoredFold]]:
-        """Every stored fold with its stream."""
+        """Every stored fold with its stream, whatever its columns hold."""
 
     @abstractmethod
-    def defects(self) -> Sequence[str]:
-        """What is wrong with the storage itself: a guard trigger missing, a damaged page. One sentence each."""
+    def defects(self) -> Sequence[Defect]:
+        """What is wrong with the storage itself: its schema is another, a page is damaged, an index leads astray."""
 
     @abstractmethod
     def close(self) -> None:

@@ -1,14 +1,23 @@
 """The lock that one lease has among all processes that share its ledger."""
 
 import contextlib
+import os
+import stat
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from filelock import FileLock, Timeout
 
 from ledger.errors import LedgerStorageError
+from ledger.one_line import one_line
+from ledger.recorders.access import OWNER_ALONE, Access, make_private_file, make_private_folder
 
 __all__ = ["FileGuardLock", "GuardLock"]
+
+_NOTE_BYTES: Final = 1024
+# Whatever was put in the lock file's place is neither followed nor waited for.
+_NO_SURPRISES: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 class GuardLock(Protocol):
@@ -29,14 +38,16 @@ class FileGuardLock:
     """An operating system's lock on a file that is never removed: removing it would let two hold "the" lock.
 
     Args:
-        path: The lock file; its folder is made, for the owner alone, when it is not there.
+        path: The lock file; its folder is made when it is not there.
+        access: Whom the file and its folder are for, when they are made.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, access: Access = OWNER_ALONE) -> None:
         self._path = path
+        self._access = access
         self._lock = FileLock(
             path,
-            mode=0o600,
+            mode=access.file_mode,
             thread_local=False,
             fallback_to_soft=False,
             preserve_lock_file=True,
@@ -44,17 +55,19 @@ class FileGuardLock:
 
     def try_acquire(self, holder: str) -> bool:
         try:
-            self._path.parent.mkdir(mode=0o700, exist_ok=True)
+            make_private_folder(self._path.parent, self._access)
+            make_private_file(self._path, self._access)
             self._lock.acquire(blocking=False)
         except Timeout:
             return False
         except (OSError, NotImplementedError) as error:
             raise LedgerStorageError(
-                f"lock {self._path}: {error}; the ledger's folder must allow lock files"
+                f"lock {one_line(self._path)}: {one_line(error)}; the ledger's folder must allow lock files"
             ) from error
         # The note serves an error message alone, so not being able to leave it harms nobody.
-        with contextlib.suppress(OSError):
-            self._path.write_text(holder)
+        with contextlib.suppress(OSError), self._note(os.O_RDWR) as fd:
+            os.ftruncate(fd, 0)
+            os.write(fd, holder.encode(errors="replace")[:_NOTE_BYTES])
         return True
 
     def release(self) -> None:
@@ -62,6 +75,18 @@ class FileGuardLock:
 
     def held_by(self) -> str | None:
         try:
-            return self._path.read_text() or None
+            with self._note(os.O_RDONLY) as fd:
+                return os.read(fd, _NOTE_BYTES).decode(errors="replace") or None
         except OSError:
             return None
+
+    @contextlib.contextmanager
+    def _note(self, how: int) -> Iterator[int]:
+        fd = os.open(self._path, how | _NO_SURPRISES)
+        try:
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+                raise OSError(f"{self._path} is no lock file of ours")
+            yield fd
+        finally:
+            os.close(fd)

@@ -8,7 +8,7 @@ from eventsourcing.persistence import IntegrityError, StoredEvent
 from eventsourcing.popo import POPOApplicationRecorder
 
 from ledger.errors import LedgerStorageError
-from ledger.recorders.base import LeaseRecorder, LogRow, NewEvent, StoredFold, StreamRow
+from ledger.recorders.base import Defect, LeaseRecorder, LogRow, NewEvent, StoredFold, StreamRow
 
 __all__ = ["MemoryLeaseRecorder"]
 
@@ -105,7 +105,8 @@ class MemoryLeaseRecorder(POPOApplicationRecorder, LeaseRecorder):
         with self._database_lock:
             return [(stream, fold) for stream, folds in self._folds.items() for fold in folds.values()]
 
-    def defects(self) -> Sequence[str]:
+    def defects(self) -> Sequence[Defect]:
+        self._check_open()
         return []
 
     def close(self) -> None:

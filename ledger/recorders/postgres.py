@@ -6,19 +6,22 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from eventsourcing.persistence import IntegrityError, Notification, StoredEvent
 from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
 from psycopg.rows import tuple_row
 
-from ledger.errors import NotALedger
-from ledger.recorders.base import LOOK_EVERY_S, LeaseRecorder, LogRow, NewEvent, StoredFold, StreamRow
+from ledger.errors import LedgerStorageError
+from ledger.recorders.base import LOOK_EVERY_S, Defect, LeaseRecorder, LogRow, NewEvent, StoredFold, StreamRow
 from ledger.recorders.postgres_address import PostgresAddress
 from ledger.recorders.postgres_connections import LedgerConnection, PostgresConnections
+from ledger.recorders.postgres_defects import schema_defects
 from ledger.recorders.postgres_guard import AdvisoryGuardLock, GuardSession
-from ledger.recorders.postgres_schema import create_tables, identity, schema_defects, writer_lock
-from ledger.recorders.postgres_statements import fold_of, insert_values, is_stored, statements
+from ledger.recorders.postgres_identity import identity, no_ledger
+from ledger.recorders.postgres_indexes import index_defects
+from ledger.recorders.postgres_schema import create_tables, writer_lock
+from ledger.recorders.postgres_statements import fold_of, insert_values, is_stored, statements, stored_bytes
 from ledger.recorders.postgres_watch import ChangeWatch
 from ledger.recorders.user_state import user_state_folder
 
@@ -28,6 +31,14 @@ LISTENING_LOOK_EVERY_S: Final = 0.25
 """How often a waiter looks for himself while notifications arrive."""
 
 _MAX_VERSION: Final = 2**63 - 1
+
+
+class _Inserted(NamedTuple):
+    """An event as the database says it stored it; ``alone``: no trigger but ours acts on the table."""
+
+    position: int
+    event: NewEvent
+    alone: bool
 
 
 class _Datastore(PostgresDatastore):
@@ -64,7 +75,8 @@ class PostgresLeaseRecorder(PostgresApplicationRecorder, LeaseRecorder):
     Raises:
         NotALedger: The schema holds something else, a ledger that needs a newer version, or none and
             ``create=no`` was asked for.
-        LedgerStorageError: The database cannot be reached, or refuses.
+        LedgerStorageError: The database cannot be reached, refuses, or is reached through a pooler that gives each
+            transaction whichever session is free.
     """
 
     def __init__(self, address: PostgresAddress, *, new_ledger_id: str) -> None:
@@ -84,8 +96,8 @@ class PostgresLeaseRecorder(PostgresApplicationRecorder, LeaseRecorder):
     def _open(self, new_ledger_id: str) -> tuple[str, tuple[int, int]]:
         with self._connections.borrow() as connection:
             ledger_id = identity(connection, self.address)
-        if ledger_id is None and not self.address.create:
-            raise NotALedger(f"{self.address.shown} holds no ledger yet; run 'lease-ledger init' once")
+            if ledger_id is None and not self.address.create:
+                raise no_ledger(connection, self.address)
         with self._connections.transaction() as connection:
             if ledger_id is None:
                 ledger_id = create_tables(connection, self.address, new_ledger_id)
@@ -111,28 +123,29 @@ class PostgresLeaseRecorder(PostgresApplicationRecorder, LeaseRecorder):
     # Writing
 
     def append(self, event: NewEvent) -> int:
-        return self._append(lambda connection: self._insert(connection, event), [event])[-1]
+        self._guards.ensure(event.stream)
+        return self._append(lambda connection: [self._insert(connection, event)], [event])[-1]
 
     def insert_events(self, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int] | None:
         """Append the library's events in one transaction; raises as :meth:`append`."""
         events = [NewEvent(str(e.originator_id), e.originator_version, e.topic, e.state) for e in stored_events]
 
-        def insert(connection: LedgerConnection) -> list[int]:
+        def insert(connection: LedgerConnection) -> list[_Inserted]:
             connection.execute("BEGIN")
-            positions = [self._insert(connection, event)[0] for event in events]
+            inserted = [self._insert(connection, event) for event in events]
             connection.execute("COMMIT")
-            return positions
+            return inserted
 
         return self._append(insert, events) if events else []
 
-    def _append(self, insert: Callable[[LedgerConnection], list[int]], events: Sequence[NewEvent]) -> list[int]:
+    def _append(self, insert: Callable[[LedgerConnection], list[_Inserted]], events: Sequence[NewEvent]) -> list[int]:
         tries = itertools.count()
 
         def attempt() -> list[int]:
             first = next(tries) == 0
             try:
                 with self._connections.borrow() as connection:
-                    return insert(connection)
+                    inserted = insert(connection)
             except IntegrityError:
                 # A try whose connection was lost may have stored them, or may do so yet while its session lives: the
                 # next try then waits for the same lock and is refused.
@@ -140,6 +153,7 @@ class PostgresLeaseRecorder(PostgresApplicationRecorder, LeaseRecorder):
                 if stored is None:
                     raise
                 return stored
+            return [self._kept(one) for one in inserted]
 
         return self._connections.patiently(attempt)
 
@@ -148,6 +162,7 @@ class PostgresLeaseRecorder(PostgresApplicationRecorder, LeaseRecorder):
         return [rows[0].position for rows in found] if all(map(is_stored, events, found)) else None
 
     def append_exclusively(self, stream: str, after: int, build: Callable[[Sequence[StreamRow]], NewEvent]) -> int:
+        self._guards.ensure(stream)
         built: list[NewEvent] = []
 
         def attempt() -> int:
@@ -159,15 +174,32 @@ class PostgresLeaseRecorder(PostgresApplicationRecorder, LeaseRecorder):
                     if is_stored(event, rows):
                         return rows[0].position
                 built.append(build(self._select_rows(connection, (stream, after, _MAX_VERSION))))
-                return self._insert(connection, built[-1])[0]
+                inserted = self._insert(connection, built[-1])
+            return self._kept(inserted)
 
         return self._connections.patiently(attempt)
 
-    def _insert(self, connection: LedgerConnection, event: NewEvent) -> list[int]:
+    def _insert(self, connection: LedgerConnection, event: NewEvent) -> _Inserted:
         name, values = insert_values(event)
         with connection.cursor(row_factory=tuple_row) as cursor:
             cursor.execute(self._sql[name], values, prepare=True)
-            return [int(position) for (position,) in cursor.fetchall()]
+            stored = cursor.fetchall()
+        if len(stored) != 1 or stored[0][1] is not True:
+            raise self._swallowed(event)
+        position, _, alone = stored[0]
+        return _Inserted(int(position), event, bool(alone))
+
+    def _kept(self, inserted: _Inserted) -> int:
+        """The position, once it is certain that the committed event is there."""
+        if not inserted.alone and self._stored([inserted.event]) != [inserted.position]:
+            raise self._swallowed(inserted.event)
+        return inserted.position
+
+    def _swallowed(self, event: NewEvent) -> LedgerStorageError:
+        return LedgerStorageError(
+            f"ledger {self.address.shown}: the database did not keep event {event.version} of {event.stream} as it was "
+            "given; something acts on its tables that is not the ledger's, and 'lease-ledger verify' names it"
+        )
 
     # Reading
 
@@ -181,7 +213,7 @@ class PostgresLeaseRecorder(PostgresApplicationRecorder, LeaseRecorder):
     def _select_rows(self, connection: LedgerConnection, values: tuple[str, int, int]) -> list[StreamRow]:
         with connection.cursor(row_factory=tuple_row) as cursor:
             found = cursor.execute(self._sql["rows"], values, prepare=True).fetchall()
-        return [StreamRow(position, version, tag, body.encode()) for position, version, tag, body in found]
+        return [StreamRow(position, version, tag, stored_bytes(body)) for position, version, tag, body in found]
 
     def rows(self, stream: str, after: int = 0, upto: int | None = None) -> Sequence[StreamRow]:
         values = (stream, after, _MAX_VERSION if upto is None else upto)
@@ -194,7 +226,7 @@ class PostgresLeaseRecorder(PostgresApplicationRecorder, LeaseRecorder):
 
     def log(self, after: int, limit: int) -> Sequence[LogRow]:
         return [
-            LogRow(position, stream, version, tag, body.encode())
+            LogRow(position, stream, version, tag, stored_bytes(body))
             for position, stream, version, tag, body in self._read("log", (after, limit))
         ]
 
@@ -230,9 +262,13 @@ class PostgresLeaseRecorder(PostgresApplicationRecorder, LeaseRecorder):
     def stored_folds(self) -> Iterable[tuple[str, StoredFold]]:
         return [(stream, fold_of(*rest)) for stream, *rest in self._read("folds")]
 
-    def defects(self) -> Sequence[str]:
-        with self._connections.borrow() as connection:
-            return schema_defects(connection, self.address)
+    def defects(self) -> Sequence[Defect]:
+        def look() -> Sequence[str]:
+            with self._connections.borrow() as connection:
+                defects = schema_defects(connection, self.address, self.ledger_id)
+                return defects or index_defects(connection, self.address.schema)
+
+        return [Defect(sentence) for sentence in self._connections.patiently(look)]
 
     # The library's own reading, with the patience of the rest
 
@@ -241,6 +277,10 @@ class PostgresLeaseRecorder(PostgresApplicationRecorder, LeaseRecorder):
 
     def select_notifications(self, *args: Any, **kwargs: Any) -> Sequence[Notification]:
         return self._connections.patiently(partial(super().select_notifications, *args, **kwargs))
+
+    def max_notification_id(self) -> int | None:
+        found: int | None = self._connections.patiently(super().max_notification_id)
+        return found
 
     def close(self) -> None:
         self._connections.close()

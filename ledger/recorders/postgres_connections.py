@@ -1,4 +1,7 @@
-"""Connections to PostgreSQL: lent to one thread at a time, made anew after a loss, never shared with a forked child."""
+"""Connections to PostgreSQL: lent to one thread at a time, made anew after a loss, never shared with a forked child.
+
+Nothing here is to run where a signal handler can raise; :meth:`PostgresConnections.patiently` sees to that.
+"""
 
 import contextlib
 import os
@@ -14,14 +17,14 @@ from psycopg.rows import DictRow, dict_row
 
 from ledger.errors import LedgerStorageError
 from ledger.recorders.postgres_address import PostgresAddress
+from ledger.recorders.postgres_sessions import LOCK_TIMEOUT_S, POOLED, is_direct, is_shared, session_settings
+from ledger.threads import uninterrupted
 
 __all__ = ["ConnectionLost", "LedgerConnection", "PostgresConnections", "Unreachable"]
 
 T = TypeVar("T")
 LedgerConnection = psycopg.Connection[DictRow]
 
-LOCK_TIMEOUT_S: Final = 30
-IDLE_IN_TRANSACTION_S: Final = 10
 BORROW_TIMEOUT_S: Final = 30
 LONGEST_PAUSE_S: Final = 0.5
 
@@ -35,15 +38,6 @@ _DEFAULTS: Final = {
     "keepalives_count": "3",
     "tcp_user_timeout": "30000",
 }
-# Whatever the server's defaults are: an acknowledged append survives a crash of the server, the triggers see what was
-# committed while they waited, and a client that hangs in the middle of an append does not hold up all others.
-_SESSION: Final = f"""
-    SELECT set_config('default_transaction_isolation', 'read committed', false),
-        set_config('lock_timeout', '{LOCK_TIMEOUT_S}s', false),
-        set_config('idle_in_transaction_session_timeout', '{IDLE_IN_TRANSACTION_S}s', false),
-        CASE WHEN current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')
-            THEN set_config('synchronous_commit', 'on', false) END"""
-
 _ADVICE: Final = {
     "25006": "the server takes no writes, as a standby; point the URL at the primary, nothing was recorded",
     "42501": "this role lacks a right ({}); grant it, or have the owner run 'lease-ledger init'",
@@ -70,7 +64,7 @@ class ConnectionLost(Unreachable):
 
 def _storage_error(shown: str, error: psycopg.Error) -> LedgerStorageError:
     """What a driver's error means for the user; the message names the database without its password."""
-    said = error.diag.message_primary or next(iter(str(error).splitlines()), type(error).__name__)
+    said = " ".join((error.diag.message_primary or next(iter(str(error).splitlines()), type(error).__name__)).split())
     advice = _ADVICE.get(error.sqlstate or "", "{}").format(said)
     return LedgerStorageError(f"ledger {shown}: {advice}")
 
@@ -89,6 +83,7 @@ class PostgresConnections:
         self.address = address
         self._closed = False
         self._ever_connected = False
+        self._sole_sessions = False
         self._start_anew()
 
     def _start_anew(self) -> None:
@@ -102,25 +97,41 @@ class PostgresConnections:
         Raises:
             ConnectionLost: The server was there before and cannot be reached now.
             Unreachable: It could not be reached from the beginning.
-            LedgerStorageError: This object is closed.
+            LedgerStorageError: This object is closed, or a pooler in between shares sessions out by transaction.
         """
         shown = self.address.shown
         if self._closed:
             raise LedgerStorageError(f"{shown} is closed; open it again")
-        try:
-            connection: LedgerConnection = psycopg.Connection[DictRow].connect(
-                **{**_DEFAULTS, **self.address.parameters},  # type: ignore[arg-type]  # all of it is text
-                autocommit=True,
-                row_factory=dict_row,
-            )
-            self._ever_connected = True
-            connection.execute(_SESSION.encode())
-        except psycopg.Error as error:
-            said = f"{_storage_error(shown, error)}"
-            if self._ever_connected:
-                raise ConnectionLost(f"{said}; no new connection could be made") from error
-            raise Unreachable(f"{said}; check the URL, and that the server runs") from error
+        with contextlib.ExitStack() as failing:
+            try:
+                connection = self._new_connection()
+                failing.callback(connection.close)
+                self._ever_connected = True
+                if not self._sole_sessions:
+                    self._refuse_shared(connection)
+                connection.execute(session_settings(connection.info.server_version))
+            except psycopg.Error as error:
+                said = f"{_storage_error(shown, error)}"
+                if self._ever_connected:
+                    raise ConnectionLost(f"{said}; no new connection could be made") from error
+                raise Unreachable(f"{said}; check the URL, and that the server runs") from error
+            failing.pop_all()
         return connection
+
+    def _new_connection(self) -> LedgerConnection:
+        return psycopg.Connection[DictRow].connect(
+            **{**_DEFAULTS, **self.address.parameters},  # type: ignore[arg-type]  # all of it is text
+            autocommit=True,
+            row_factory=dict_row,
+        )
+
+    def _refuse_shared(self, connection: LedgerConnection) -> None:
+        if not is_direct(connection):
+            with contextlib.closing(self._new_connection()) as other:
+                shared = is_shared(connection, other)
+            if shared:
+                raise LedgerStorageError(f"ledger {self.address.shown}: {POOLED}")
+        self._sole_sessions = True
 
     @contextlib.contextmanager
     def borrow(self) -> Iterator[LedgerConnection]:
@@ -156,8 +167,6 @@ class PostgresConnections:
             free.release()
 
     def _idle_connection(self, idle: list[LedgerConnection]) -> LedgerConnection | None:
-        if self._closed:
-            return None
         with contextlib.suppress(IndexError):
             return idle.pop()
         return None
@@ -193,13 +202,16 @@ class PostgresConnections:
     def patiently(self, call: Callable[[], T]) -> T:
         """Make the call again, with new connections, as long as connections are lost and the time allows.
 
+        Each try runs where no signal handler can raise, so that an interrupt leaves no connection, slot, lock or
+        transaction behind; it comes out after the try, or between two.
+
         Only for calls that may be made twice: the first may have taken effect before its connection was lost.
         """
         pause_s = 0.0
         deadline: float | None = None
         while True:
             try:
-                return call()
+                return uninterrupted(call)
             except ConnectionLost:
                 now = time.monotonic()
                 deadline = now + self.address.reconnect_s if deadline is None else deadline
@@ -215,12 +227,15 @@ class PostgresConnections:
 
     def close(self) -> None:
         """Close the idle connections, and each lent one when it comes back."""
+        uninterrupted(self._close)
+
+    def _close(self) -> None:
         self._closed = True
         if os.getpid() == self._pid:
-            while self._idle:
-                self._idle.pop().close()
+            while (idle := self._idle_connection(self._idle)) is not None:
+                idle.close()
 
     def __del__(self) -> None:
         # Whoever forgets a token store, which need not be closed, leaves no session behind.
         with contextlib.suppress(Exception):
-            self.close()
+            self._close()

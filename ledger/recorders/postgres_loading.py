@@ -10,8 +10,10 @@ from ledger.errors import LedgerStorageError
 from ledger.recorders.base import LogRow
 from ledger.recorders.postgres_address import PostgresAddress
 from ledger.recorders.postgres_connections import LedgerConnection, PostgresConnections
-from ledger.recorders.postgres_schema import create_tables, identity, migration_lock
+from ledger.recorders.postgres_identity import identity
+from ledger.recorders.postgres_schema import create_tables, migration_lock
 from ledger.recorders.postgres_statements import statements
+from ledger.threads import Job, StopRequest, finished, in_main_thread
 
 __all__ = ["load_log"]
 
@@ -30,13 +32,18 @@ def load_log(url: str, ledger_id: str, rows: Iterable[LogRow], check: Callable[[
         rows: Its log, in order.
         check: Reads back, before the commit, what was stored; what it raises calls the load off.
 
+    An interrupt calls it off, and comes out when nothing of it is left.
+
     Raises:
         ValueError: The URL is none.
-        LedgerStorageError: The schema holds a ledger, or the server refuses; nothing was stored.
+        LedgerStorageError: The schema holds a ledger, an event's body is no text, or the server refuses; nothing was
+            stored.
     """
     address = PostgresAddress.parse(url)
     connections = PostgresConnections(address)
-    try:
+    stop = StopRequest()
+
+    def load() -> None:
         with connections.transaction() as connection:
             # The source may take its time between two pages.
             connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
@@ -44,10 +51,22 @@ def load_log(url: str, ledger_id: str, rows: Iterable[LogRow], check: Callable[[
             if identity(connection, address) is not None:
                 raise LedgerStorageError(f"{address.shown} holds a ledger already; copy into a schema that holds none")
             create_tables(connection, address, ledger_id)
-            _copy(connection, address, rows)
-            check(_stored(connection, address))
+            _copy(connection, address, _until_stopped(rows, stop))
+            check(_until_stopped(_stored(connection, address), stop))
+
+    try:
+        if in_main_thread():
+            finished(Job(load, stop))
+        else:
+            load()
     finally:
         connections.close()
+
+
+def _until_stopped(rows: Iterable[LogRow], stop: StopRequest) -> Iterator[LogRow]:
+    for row in rows:
+        stop.heed()
+        yield row
 
 
 def _copy(connection: LedgerConnection, address: PostgresAddress, rows: Iterable[LogRow]) -> None:
@@ -56,8 +75,21 @@ def _copy(connection: LedgerConnection, address: PostgresAddress, rows: Iterable
     with connection.cursor() as cursor:
         with cursor.copy(into) as copy:
             for row in rows:
-                copy.write_row((row.position, row.stream, row.version, row.tag, row.body.decode()))
+                copy.write_row((row.position, row.stream, row.version, row.tag, _text_of(row)))
         cursor.execute(SQL("ANALYZE {}").format(table))
+
+
+def _text_of(row: LogRow) -> str:
+    try:
+        text = row.body.decode()
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise LedgerStorageError(
+            f"the event at position {row.position} is damaged, its body is no text, and cannot be copied; run "
+            "'lease-ledger verify' on the source"
+        )
+    return text
 
 
 def _stored(connection: LedgerConnection, address: PostgresAddress) -> Iterator[LogRow]:

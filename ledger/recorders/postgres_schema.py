@@ -3,25 +3,22 @@
 import hashlib
 from typing import Final, LiteralString
 
-from psycopg.sql import SQL, Composed, Identifier, Literal
+from psycopg.sql import SQL, Identifier, Literal
 
-from ledger.errors import NotALedger
 from ledger.recorders.postgres_address import PostgresAddress
 from ledger.recorders.postgres_connections import LedgerConnection, PostgresConnections
+from ledger.recorders.postgres_identity import FORMAT, identity
+from ledger.recorders.postgres_views import create_views, renew_views
 
 __all__ = [
-    "FORMAT",
+    "TRIGGERS",
     "create_tables",
-    "identity",
+    "function_bodies",
     "initialise",
     "make_schema",
     "migration_lock",
-    "schema_defects",
     "writer_lock",
 ]
-
-FORMAT: Final = 1
-"""The format this version writes. A schema names the lowest format its readers must know."""
 
 WRITER_LOCK: Final = 0x4C4C4544
 """First half of the advisory lock that all appends take; the second half is the table's oid."""
@@ -54,7 +51,7 @@ BEGIN
     RAISE EXCEPTION 'the ledger is append-only: % of % refused', lower(TG_OP), TG_TABLE_NAME USING ERRCODE = '23001';
 END"""
 
-_TRIGGERS: Final[dict[str, tuple[LiteralString, str]]] = {
+TRIGGERS: Final[dict[str, tuple[LiteralString, str]]] = {
     "stored_events_next": ("BEFORE INSERT ON {schema}.stored_events FOR EACH ROW", "next_event"),
     "stored_events_keep": (
         "BEFORE UPDATE OR DELETE OR TRUNCATE ON {schema}.stored_events FOR EACH STATEMENT",
@@ -92,45 +89,14 @@ _TABLES: Final[tuple[LiteralString, ...]] = (
         state text NOT NULL,
         PRIMARY KEY (stream, version)
     )""",
-    # What the storage library's own tools read: it keeps states as bytes.
-    """
-    CREATE VIEW {schema}.stored_events_as_bytes AS
-    SELECT originator_id, originator_version, topic, convert_to(state, 'UTF8') AS state, notification_id
-    FROM {schema}.stored_events""",
-    """
-    CREATE VIEW {schema}.lease_events AS
-    SELECT notification_id AS position, originator_id AS lease_key, originator_version AS version, topic AS tag,
-        (state::json ->> 'at')::numeric AS at_ms, state::json ->> 'actor' AS actor, state::json ->> 'cause' AS cause,
-        state AS body
-    FROM {schema}.stored_events""",
 )
 
 
-def _functions(address: PostgresAddress) -> dict[str, Composed]:
+def function_bodies(connection: LedgerConnection, address: PostgresAddress) -> dict[str, str]:
+    """The text of each trigger function."""
     names = {"schema": Identifier(address.schema), "channel": Literal(address.channel), "lock": Literal(WRITER_LOCK)}
-    return {"next_event": SQL(_NEXT_EVENT).format(**names), "refuse_change": SQL(_REFUSE).format()}
-
-
-def identity(connection: LedgerConnection, address: PostgresAddress) -> str | None:
-    """The ledger's id; ``None`` when the schema is missing or empty.
-
-    Raises:
-        NotALedger: The schema holds something else, or a ledger that needs a newer version.
-    """
-    relations = "SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace(%s) AND relkind IN ('r', 'p', 'v')"
-    names = {row["relname"] for row in connection.execute(relations, [f'"{address.schema}"'])}
-    if not names & {"ledger_meta", "stored_events", "stored_folds"}:
-        return None
-    query = SQL("SELECT ledger_id, lowest_reader FROM {}.ledger_meta").format(Identifier(address.schema))
-    row = connection.execute(query).fetchone() if "ledger_meta" in names else None
-    if row is None:
-        raise NotALedger(f"{address.shown} holds tables of something else; choose another schema")
-    if row["lowest_reader"] > FORMAT:
-        raise NotALedger(
-            f"{address.shown} was written in a format that needs reader version {row['lowest_reader']}, "
-            f"and this is version {FORMAT}; upgrade lease-ledger"
-        )
-    return str(row["ledger_id"])
+    bodies = {"next_event": SQL(_NEXT_EVENT).format(**names), "refuse_change": SQL(_REFUSE).format()}
+    return {name: body.as_string(connection) for name, body in bodies.items()}
 
 
 def create_tables(connection: LedgerConnection, address: PostgresAddress, ledger_id: str) -> str:
@@ -152,6 +118,7 @@ def create_tables(connection: LedgerConnection, address: PostgresAddress, ledger
     make_schema(connection, address.schema)
     for statement in _TABLES:
         connection.execute(SQL(statement).format(schema=schema))
+    create_views(connection, address.schema)
     _create_guards(connection, address)
     meta = SQL("INSERT INTO {}.ledger_meta (ledger_id, format, lowest_reader) VALUES (%s, %s, %s)").format(schema)
     connection.execute(meta, [ledger_id, FORMAT, FORMAT])
@@ -170,10 +137,10 @@ def make_schema(connection: LedgerConnection, schema: str) -> None:
 
 def _create_guards(connection: LedgerConnection, address: PostgresAddress) -> None:
     schema = Identifier(address.schema)
-    for name, body in _functions(address).items():
+    for name, body in function_bodies(connection, address).items():
         create = SQL("CREATE FUNCTION {}.{}() RETURNS trigger LANGUAGE plpgsql AS {}")
-        connection.execute(create.format(schema, Identifier(name), Literal(body.as_string(connection))))
-    for name, (event, function) in _TRIGGERS.items():
+        connection.execute(create.format(schema, Identifier(name), Literal(body)))
+    for name, (event, function) in TRIGGERS.items():
         on = SQL(event).format(schema=schema)
         create = SQL("CREATE TRIGGER {} {} EXECUTE FUNCTION {}.{}()")
         connection.execute(create.format(Identifier(name), on, schema, Identifier(function)))
@@ -182,22 +149,11 @@ def _create_guards(connection: LedgerConnection, address: PostgresAddress) -> No
         connection.execute(SQL("ALTER TABLE {} ENABLE ALWAYS TRIGGER {}").format(table, Identifier(name)))
 
 
-def schema_defects(connection: LedgerConnection, address: PostgresAddress) -> list[str]:
-    """What is missing of the guard triggers, one sentence each."""
-    query = """
-        SELECT t.tgname, t.tgenabled, p.prosrc FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
-        JOIN pg_proc p ON p.oid = t.tgfoid WHERE c.relnamespace = to_regnamespace(%s)"""
-    found = {row["tgname"]: row for row in connection.execute(query, [f'"{address.schema}"'])}
-    bodies = {name: body.as_string(connection) for name, body in _functions(address).items()}
-    return [
-        f"the guard trigger {name} is missing, altered or switched off: the schema was not append-only"
-        for name, (_, function) in _TRIGGERS.items()
-        if name not in found or (found[name]["tgenabled"], found[name]["prosrc"]) not in (("A", bodies[function]),)
-    ]
-
-
 def initialise(url: str, new_ledger_id: str) -> str:
-    """Make the schema with its tables and guard triggers, once; a second time changes nothing.
+    """Make the schema with its tables and guard triggers, once; a second time changes nothing of an up-to-date one.
+
+    Where version 0.1.0 made it and this role owns it, the view ``lease_events`` is replaced by one that an event with
+    a NUL in a text does not break.
 
     The role that does so owns them. Others who work with the ledger need USAGE on the schema, SELECT on all its
     tables and views, INSERT on ``stored_events``, and INSERT, UPDATE and DELETE on ``stored_folds``.
@@ -219,7 +175,9 @@ def initialise(url: str, new_ledger_id: str) -> str:
 
     def create() -> str:
         with connections.transaction() as connection:
-            return create_tables(connection, address, new_ledger_id)
+            ledger_id = create_tables(connection, address, new_ledger_id)
+            renew_views(connection, address.schema)
+            return ledger_id
 
     try:
         return connections.patiently(create)

@@ -16,6 +16,7 @@ from psycopg.sql import SQL, Identifier
 
 from ledger.errors import LedgerStorageError
 from ledger.recorders.postgres_connections import LedgerConnection, PostgresConnections
+from ledger.threads import uninterrupted
 
 __all__ = ["ChangeWatch"]
 
@@ -48,6 +49,9 @@ class ChangeWatch:
 
     def heard(self) -> int:
         """How many times something was heard so far; take it before looking, and hand it to :meth:`wait`."""
+        return uninterrupted(self._hear)
+
+    def _hear(self) -> int:
         if self._pid != os.getpid():
             self._changed = threading.Condition()
             self._start_anew()
@@ -59,12 +63,18 @@ class ChangeWatch:
             return self._heard
 
     def wait(self, heard: int, timeout_s: float) -> None:
-        """Return once more was heard, or the time is over."""
+        """Return once more was heard, or the time is over; an interrupt comes out then, so keep the time short."""
+        uninterrupted(lambda: self._wait(heard, timeout_s))
+
+    def _wait(self, heard: int, timeout_s: float) -> None:
         with self._changed:
             self._changed.wait_for(lambda: self._heard != heard or self._stopped, timeout_s)
 
     def close(self) -> None:
         """End the thread; who waits returns."""
+        uninterrupted(self._close)
+
+    def _close(self) -> None:
         with self._changed:
             self._stopped = True
             self._changed.notify_all()

@@ -1,8 +1,8 @@
-"""The tables of a SQLite ledger beyond the storage library's own, and the triggers that keep it append-only."""
+"""The tables of a SQLite ledger, and the triggers that keep it append-only."""
 
 from typing import Final
 
-__all__ = ["APPLICATION_ID", "FORMAT", "SCHEMA", "TRIGGERS"]
+__all__ = ["APPLICATION_ID", "EVENTS_INDEX", "EVENTS_TABLE", "FORMAT", "SCHEMA", "TRIGGERS"]
 
 FORMAT: Final = 1
 """The format this version writes. A file names the lowest format its readers must know."""
@@ -38,7 +38,18 @@ TRIGGERS: Final = {
         BEGIN SELECT RAISE(ABORT, 'the ledger keeps its identity: delete refused'); END""",
 }
 
+EVENTS_TABLE: Final = (
+    "CREATE TABLE stored_events (originator_id TEXT, originator_version INTEGER, topic TEXT, state BLOB, "
+    "PRIMARY KEY (originator_id, originator_version))"
+)
+"""The storage library's own table, to the letter: the stored text is part of what a verification compares, and must
+not change with the version of the library that made the file."""
+
+EVENTS_INDEX: Final = "sqlite_autoindex_stored_events_1"
+"""The index that SQLite makes for the table's primary key: through it every question about one lease is answered."""
+
 SCHEMA: Final = (
+    EVENTS_TABLE,
     """
     CREATE TABLE ledger_meta (
         ledger_id TEXT NOT NULL, -- part of every digest

@@ -1,26 +1,33 @@
 """The embedded default: one SQLite file, append-only, in WAL mode, safe for many processes on one machine."""
 
 import contextlib
+import logging
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
-from urllib.parse import quote
 
 from eventsourcing.persistence import IntegrityError, Notification, StoredEvent
 from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteCursor, SQLiteDatastore
 from filelock import FileLock, Timeout
 
-from ledger.errors import LedgerStorageError, NotALedger
+from ledger.errors import CorruptHistory, LedgerStorageError, NotALedger
 from ledger.keys import LeaseKey
-from ledger.recorders.base import LeaseRecorder, LogRow, NewEvent, StoredFold, StreamRow
+from ledger.one_line import one_line
+from ledger.recorders.access import OWNER_ALONE, Access, access_like, make_private_file
+from ledger.recorders.base import Defect, LeaseRecorder, LogRow, NewEvent, StoredFold, StreamRow
 from ledger.recorders.busy import until_free
 from ledger.recorders.file_identity import FileIdentity
 from ledger.recorders.forking import tell_of_forks
 from ledger.recorders.locks import FileGuardLock, GuardLock
 from ledger.recorders.schema import APPLICATION_ID, FORMAT, SCHEMA, TRIGGERS
 from ledger.recorders.sqlite_connections import BUSY_TIMEOUT_S, SQLiteConnections, Synchronous
+from ledger.recorders.sqlite_defects import DAMAGE, find_defects
+from ledger.recorders.sqlite_fetching import fetch
+from ledger.recorders.sqlite_identity import read_identity
+from ledger.recorders.sqlite_opening import Reach, prepare, real_file, share_side_files, sqlite_uri
+from ledger.recorders.stored_rows import is_whole_fold, log_rows, stream_rows
 from ledger.stores.filenames import token_file_name
 from ledger.threads import uninterrupted
 
@@ -32,7 +39,10 @@ CREATE_TIMEOUT_S: Final = 60
 
 _INSERT = "INSERT INTO stored_events (originator_id, originator_version, topic, state) VALUES (?, ?, ?, ?)"
 _INSERT_FOLD = "INSERT OR REPLACE INTO stored_folds (stream, version, fold, digest, state) VALUES (?, ?, ?, ?, ?)"
-_IS_STORED = "SELECT 1 FROM stored_events WHERE rowid = ? AND originator_id = ? AND originator_version = ?"
+_IS_STORED = (
+    "SELECT 1 FROM stored_events WHERE rowid = ? "
+    "AND originator_id = ? AND originator_version = ? AND topic = ? AND state = ?"
+)
 _ROWS = (
     "SELECT rowid, originator_version, topic, CAST(state AS BLOB) FROM stored_events "
     "WHERE originator_id = ? AND originator_version > ? AND originator_version <= ? ORDER BY originator_version"
@@ -46,6 +56,9 @@ _FOLD = (
     "WHERE stream = ? AND version <= ? AND fold = ? ORDER BY version DESC LIMIT 1"
 )
 _MAX_VERSION: Final = 2**63 - 1
+"""The greatest number that SQLite keeps."""
+
+_log = logging.getLogger(__name__)
 
 _ADVICE: Final = {
     sqlite3.SQLITE_FULL: "the disk is full; free some space and try again, nothing was recorded",
@@ -58,31 +71,16 @@ _ADVICE: Final = {
 }
 
 
-def _storage_error(path: Path, error: sqlite3.Error) -> LedgerStorageError:
+def _storage_error(path: Path, error: Exception) -> LedgerStorageError:
     code = getattr(error, "sqlite_errorcode", None)
     advice = _ADVICE.get(code & 0xFF) if isinstance(code, int) else None
     kind = NotALedger if isinstance(code, int) and code & 0xFF == sqlite3.SQLITE_NOTADB else LedgerStorageError
-    return kind(f"ledger {path}: {advice or error}")
+    return kind(f"ledger {one_line(path)}: {advice or error}")
 
 
-def identity(connection: sqlite3.Connection, path: Path) -> str | None:
-    """The id of the ledger in a file; ``None`` for a file without tables.
-
-    Raises:
-        NotALedger: The file holds something else, or only a newer version may open it.
-    """
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-    if not tables:
-        return None
-    if "ledger_meta" not in tables:
-        raise NotALedger(f"{path} is a SQLite database but holds no lease ledger; point --db at another file")
-    ((ledger_id, lowest_reader),) = connection.execute("SELECT ledger_id, lowest_reader FROM ledger_meta")
-    if lowest_reader > FORMAT:
-        raise NotALedger(
-            f"{path} was written in a format that needs reader version {lowest_reader}, "
-            f"and this is version {FORMAT}; upgrade lease-ledger"
-        )
-    return str(ledger_id)
+def _storable(number: int | None) -> int:
+    # Beyond what SQLite keeps there is no version and no position, so that the bound is as good.
+    return _MAX_VERSION if number is None else max(-_MAX_VERSION, min(number, _MAX_VERSION))
 
 
 def _in_transaction(writer: sqlite3.Connection, work: Callable[[], T]) -> T:
@@ -110,23 +108,42 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         path: The file; created with its tables when it does not exist or is empty. Several processes may do so at once.
         new_ledger_id: The id a newly created ledger gets.
         synchronous: How durable an acknowledged append is.
+        access: Whom a file that is made is for.
+
+    Attributes:
+        path: The file itself, all links resolved.
+        reach: What this process can do with it.
 
     Raises:
         NotALedger: The file holds something else, or only a newer version may open it.
         LedgerStorageError: The file cannot be opened or created.
     """
 
-    def __init__(self, path: Path, *, new_ledger_id: str, synchronous: Synchronous = "full") -> None:
-        self.path = path.absolute()
-        self._uri = f"file:{quote(str(self.path))}"
-        super().__init__(SQLiteDatastore(self._uri, lock_timeout=BUSY_TIMEOUT_S, originator_id_type="text"))
+    def __init__(
+        self,
+        path: Path,
+        *,
+        new_ledger_id: str,
+        synchronous: Synchronous = "full",
+        access: Access = OWNER_ALONE,
+    ) -> None:
+        self.path = real_file(path)
+        self.reach = prepare(self.path, access)
+        self.read_only = self.reach is not Reach.WRITE
+        if self.read_only:
+            _log.info("ledger %s is open for reading only", one_line(self.path))
+        self.access = access_like(self.path)
+        self._uri = sqlite_uri(self.path, self.reach)
+        super().__init__(self._library_datastore())
         self.select_events_statement = (
             "SELECT originator_id, originator_version, topic, CAST(state AS BLOB) AS state "
             "FROM stored_events WHERE originator_id=? "
         )
         self._connections = SQLiteConnections(self.path, self._uri, synchronous)
         self.ledger_id = uninterrupted(lambda: self._open(new_ledger_id))
-        self._file = FileIdentity(self.path)
+        with self._storage_errors():
+            self._file = FileIdentity(self.path, self.reach)
+        share_side_files(self.path)
         tell_of_forks(self)
 
     def before_fork(self) -> None:
@@ -138,13 +155,19 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
     def after_fork_in_child(self) -> None:
         """Close what the library opened in the parent."""
         self.datastore.close()
-        self.datastore = SQLiteDatastore(self._uri, lock_timeout=BUSY_TIMEOUT_S, originator_id_type="text")
+        self.datastore = self._library_datastore()
+
+    def _library_datastore(self) -> SQLiteDatastore:
+        datastore = SQLiteDatastore(self._uri, lock_timeout=BUSY_TIMEOUT_S, originator_id_type="text")
+        # Read as it lies, a file does not show its mode, which the library would then set.
+        datastore.pool.is_journal_mode_wal = self.reach is Reach.UNCHANGING
+        return datastore
 
     def _open(self, new_ledger_id: str) -> str:
         with contextlib.ExitStack() as on_failure, self._storage_errors():
             on_failure.callback(self._connections.close)
             writer = self._connections.writer()
-            ledger_id = until_free(lambda: identity(writer, self.path), BUSY_TIMEOUT_S)
+            ledger_id = until_free(lambda: read_identity(writer, self.path), BUSY_TIMEOUT_S)
             ledger_id = ledger_id or self._create(writer, new_ledger_id)
             self._connections.give_back_writer(writer)
             on_failure.pop_all()
@@ -155,25 +178,27 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
 
     def guard_lock(self, stream: str) -> GuardLock:
         name = token_file_name(LeaseKey.parse(stream)).removesuffix(".json")
-        return FileGuardLock(self.path.with_name(f"{self.path.name}.locks") / f"{name}.lock")
+        return FileGuardLock(self.path.with_name(f"{self.path.name}.locks") / f"{name}.lock", self.access)
 
     @contextlib.contextmanager
     def _storage_errors(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except DAMAGE as error:
             raise _storage_error(self.path, error) from error
 
     def _create(self, writer: sqlite3.Connection, ledger_id: str) -> str:
         lock = FileLock(
             f"{self.path}.create-lock",
+            mode=self.access.file_mode,
             timeout=CREATE_TIMEOUT_S,
             fallback_to_soft=False,
             preserve_lock_file=True,
         )
         try:
+            make_private_file(Path(f"{self.path}.create-lock"), self.access)
             with lock:
-                existing = until_free(lambda: identity(writer, self.path), BUSY_TIMEOUT_S)
+                existing = until_free(lambda: read_identity(writer, self.path), BUSY_TIMEOUT_S)
                 if existing is not None:
                     return existing
                 until_free(lambda: writer.execute("PRAGMA journal_mode = WAL"), BUSY_TIMEOUT_S)
@@ -181,23 +206,23 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
                 return ledger_id
         except Timeout:
             raise LedgerStorageError(
-                f"ledger {self.path}: another process has been creating it for {CREATE_TIMEOUT_S} s; "
+                f"ledger {one_line(self.path)}: another process has been creating it for {CREATE_TIMEOUT_S} s; "
                 "find it or remove the empty file"
             ) from None
         except OSError as error:
-            raise LedgerStorageError(f"ledger {self.path}: cannot be created: {error.strerror}") from error
+            raise LedgerStorageError(f"ledger {one_line(self.path)}: cannot be created: {error.strerror}") from error
 
     def _create_tables(self, writer: sqlite3.Connection, ledger_id: str) -> None:
         writer.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        for statement in (*self.create_table_statements, *SCHEMA, *TRIGGERS.values()):
+        for statement in (*SCHEMA, *TRIGGERS.values()):
             writer.execute(statement)
         writer.execute("INSERT INTO ledger_meta VALUES (?, ?, ?)", (ledger_id, FORMAT, FORMAT))
 
     def append(self, event: NewEvent) -> int:
         if event.fold is not None:
             return self._write(lambda writer: self._insert_with_fold(writer, event))
-        self._file.check()
         try:
+            self._check_before_write()
             writer = self._connections.writer()
             try:
                 # One call into SQLite, which commits by itself: an interrupt comes before it or after it.
@@ -206,13 +231,13 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
                 return position
             finally:
                 self._connections.give_back_writer(writer)
-        except sqlite3.Error as error:
+        except DAMAGE as error:
             raise _storage_error(self.path, error) from error
 
     def append_exclusively(self, stream: str, after: int, build: Callable[[Sequence[StreamRow]], NewEvent]) -> int:
         def append(writer: sqlite3.Connection) -> int:
-            found = writer.execute(_ROWS, (stream, after, _MAX_VERSION)).fetchall()
-            return self._insert_with_fold(writer, build([StreamRow._make(row) for row in found]))
+            found = fetch(writer, _ROWS, (stream, after, _MAX_VERSION))
+            return self._insert_with_fold(writer, build(stream_rows(stream, after, found)))
 
         return self._write(append)
 
@@ -220,8 +245,8 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         """Do several things in one transaction, where no signal handler runs."""
 
         def transaction() -> T:
-            self._file.check()
             with self._storage_errors():
+                self._check_before_write()
                 writer = self._connections.writer()
                 try:
                     return _in_transaction(writer, lambda: work(writer))
@@ -229,6 +254,14 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
                     self._connections.give_back_writer(writer)
 
         return uninterrupted(transaction)
+
+    def _check_before_write(self) -> None:
+        if self.read_only:
+            raise LedgerStorageError(
+                f"ledger {one_line(self.path)} is open for reading only: this process has no permission to write it "
+                "and its folder, or the disk is read-only; nothing was recorded"
+            )
+        self._file.check()
 
     def _insert(self, writer: sqlite3.Connection, event: NewEvent) -> int:
         try:
@@ -247,12 +280,12 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         return position
 
     def _check_stored(self, writer: sqlite3.Connection, event: NewEvent, position: int) -> None:
-        # A trigger that somebody added may have swallowed it without a word.
-        look = (position, event.stream, event.version)
+        # A trigger that somebody added may have swallowed or changed it without a word.
+        look = (position, event.stream, event.version, event.tag, event.body.decode())
         if not until_free(lambda: writer.execute(_IS_STORED, look).fetchall(), BUSY_TIMEOUT_S):
             raise LedgerStorageError(
-                f"ledger {self.path}: the event was not stored, though SQLite reported no error; nothing was recorded; "
-                "run 'lease-ledger verify', which names what was altered in the file"
+                f"ledger {one_line(self.path)}: the event is not stored as it was sent, though SQLite reported no "
+                "error; run 'lease-ledger verify', which names what was altered in the file"
             )
 
     def _insert_events(self, c: SQLiteCursor, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int] | None:
@@ -275,24 +308,22 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         return [replace(row, state=str(row.state).encode()) for row in found]
 
     def _read(self, query: str, parameters: Sequence[object] = ()) -> list[Any]:
-        self._file.check_now_and_then()
         try:
+            self._file.check_now_and_then()
             reader = self._connections.reader()
             try:
-                return reader.execute(query, parameters).fetchall()
+                return fetch(reader, query, parameters)
             finally:
                 self._connections.give_back_reader(reader)
-        except sqlite3.Error as error:
+        except DAMAGE as error:
             raise _storage_error(self.path, error) from error
 
     def rows(self, stream: str, after: int = 0, upto: int | None = None) -> Sequence[StreamRow]:
-        parameters = (stream, after, _MAX_VERSION if upto is None else upto)
-        found = self._read(_ROWS, parameters)
-        return [StreamRow._make(row) for row in found]
+        parameters = (stream, _storable(after), _storable(upto))
+        return stream_rows(stream, after, self._read(_ROWS, parameters))
 
     def log(self, after: int, limit: int) -> Sequence[LogRow]:
-        found: Sequence[LogRow] = self._read(_LOG, (after, limit))
-        return found
+        return log_rows(after, self._read(_LOG, (_storable(after), limit)))
 
     def last_position(self) -> int:
         ((position,),) = self._read("SELECT COALESCE(MAX(rowid), 0) FROM stored_events")
@@ -301,34 +332,35 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
     def last_version(self, stream: str) -> int:
         query = "SELECT COALESCE(MAX(originator_version), 0) FROM stored_events WHERE originator_id = ?"
         ((version,),) = self._read(query, (stream,))
-        return int(version)
+        if not isinstance(version, int):
+            raise CorruptHistory(stream, 0, f"its last version is {version!r}")
+        return version
 
     def streams(self) -> Sequence[str]:
         found = self._read("SELECT DISTINCT originator_id FROM stored_events ORDER BY 1")
+        for (stream,) in found:
+            if not isinstance(stream, str):
+                raise CorruptHistory(repr(stream), 0, "its stream is no lease")
         return [stream for (stream,) in found]
 
     def change_token(self) -> int:
         return self.last_position()
 
     def stored_fold(self, stream: str, fold: int, upto: int | None = None) -> StoredFold | None:
-        parameters = (stream, _MAX_VERSION if upto is None else upto, fold)
-        return next(iter(map(StoredFold._make, self._read(_FOLD, parameters))), None)
+        parameters = (stream, _storable(upto), fold)
+        return next(filter(is_whole_fold, map(StoredFold._make, self._read(_FOLD, parameters))), None)
 
     def stored_folds(self) -> Iterable[tuple[str, StoredFold]]:
         query = "SELECT stream, version, fold, digest, CAST(state AS BLOB) FROM stored_folds"
         found = self._read(query)
         return [(stream, StoredFold._make(rest)) for stream, *rest in found]
 
-    def defects(self) -> Sequence[str]:
-        stored = dict(self._read("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'"))
-        damage = [text for (text,) in self._read("PRAGMA quick_check(10)") if text != "ok"]
-        missing = [
-            f"the guard trigger {name} is missing or altered: the file was not append-only"
-            for name, sql in TRIGGERS.items()
-            if stored.get(name) != sql.strip()
-        ]
-        return [*missing, *(f"the file is damaged: {text}" for text in damage)]
+    def defects(self) -> Sequence[Defect]:
+        self._file.check()
+        with self._storage_errors(), contextlib.closing(self._connections.reader()) as connection:
+            return find_defects(connection, self.ledger_id)
 
     def close(self) -> None:
         self._connections.close()
         self.datastore.close()
+        self._file.close()

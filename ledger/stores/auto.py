@@ -139,6 +139,15 @@ class AutoTokenStore(TokenStore):
             if self._files.holds(key):
                 self._files.clear(key)
 
+    def check_savable(self, key: LeaseKey) -> None:
+        """As ``FileTokenStore`` does, for a key that is in a file.
+
+        Raises:
+            TokenStoreError: Saving would be refused.
+        """
+        if self.place_of(key) == "file":
+            self._files.check_savable(key)
+
     def clear(self, key: LeaseKey, *, expect: Expectation = ANY) -> None:
         """Destroy what is stored under the key, in every place that may hold it. Clearing nothing succeeds.
 

@@ -81,6 +81,13 @@ class TokenStore(ABC):
                 already are, and ``load`` tells which.
         """
 
+    def check_savable(self, key: LeaseKey) -> None:  # noqa: B027  # most stores can tell nothing in advance
+        """Make sure that a ``save`` would not be refused, as far as that can be told. Asked before a token is spent.
+
+        Raises:
+            TokenStoreError: It would be. Nothing was written.
+        """
+
     @abstractmethod
     def clear(self, key: LeaseKey, *, expect: Expectation = ANY) -> None:
         """Destroy what is stored under the key, readable or not. Clearing nothing succeeds.

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from ledger.keys import LeaseKey
+from ledger.one_line import one_line
 from ledger.store_errors import TokenSerializationError
 from ledger.stores.base import ANY, Expectation, TokenStore, refuse_unless_expected, sorted_keys
 from ledger.stores.filenames import is_shortened, key_of_file_name, token_file_name
@@ -22,6 +23,8 @@ from ledger.stores.private_files import (
     names_in,
     os_errors_as_store_errors,
     read_private,
+    refuse_foreign_folder,
+    refuse_link,
     remove,
     replace_private,
     sync_folder,
@@ -42,8 +45,9 @@ class FileTokenStore(TokenStore):
     ``dev:openai:work``.
 
     Files are 0600. The folder is created 0700; one that was there before keeps its mode, but is refused when
-    others may write to it. How a key becomes a file name is told in ``ledger.stores.filenames``. Each file
-    also names its key (``"lease_key"``), so that a copy can be traced.
+    others may write to it, or when it belongs to anybody but this user and root. How a key becomes a file name is
+    told in ``ledger.stores.filenames``. Each file also names its key (``"lease_key"``), so that a copy can be
+    traced.
 
     A write goes to a file of its own, is synced, renamed into place, and the folder is synced: a crash, a
     kill or a full disk leaves the old tokens or the new ones, never a part, and a write that returned
@@ -53,15 +57,24 @@ class FileTokenStore(TokenStore):
     killed ``save`` left behind (``.tmp-...``) is never loaded nor listed; the next ``save`` or ``clear`` of
     that key removes it, for while it holds the lock, nobody alive can be writing it.
 
+    A token file may be a symbolic link, as Kubernetes mounts secrets (``file`` -> ``..data/file``, ``..data`` ->
+    ``..2026_01_01``): it is followed for reading when every step stays inside the folder and belongs to this user or
+    to root (:mod:`ledger.stores.links`). Saving never replaces a link; it is refused, and the file itself has to be put
+    in its place first. Clearing removes the link and leaves alone what it leads to.
+
     The folder must be on a file system whose renames are atomic and whose locks reach every process that uses
     it. On Windows, where modes mean little, files have the access rights of their folder.
 
     Args:
         root: The folder. Relative to the working directory at this moment.
         lock_timeout: Seconds that ``save`` and ``clear`` wait for other writers of the same key.
+
+    Raises:
+        ValueError: No folder can have this name.
     """
 
     def __init__(self, root: str | os.PathLike[str], *, lock_timeout: float = LOCK_TIMEOUT_SECS) -> None:
+        _refuse_impossible(os.fspath(root))
         self._root = str(Path(root).absolute())
         self._prefix = os.path.join(self._root, "")  # noqa: PTH118 - paths would cost more than reading
         self._lock_timeout = lock_timeout
@@ -95,12 +108,26 @@ class FileTokenStore(TokenStore):
 
         Raises:
             TokenSerializationError: The file cannot be read as tokens. It stays as it is.
-            TokenPermissionDenied: The file may not be read, is a symbolic link, or is open to others and not
-                ours to close.
+            TokenPermissionDenied: The file may not be read, is a symbolic link that is not followed, or is open to
+                others and not ours to close; or the folder belongs to somebody else.
             TokenIOError: It is no regular file, or reading failed.
         """
         path = self._prefix + token_file_name(key)
-        return _parsed(read_private(path), path)
+        refuse_foreign_folder(self._root)
+        return _parsed(self._read(path), path)
+
+    def _read(self, path: str) -> bytes | None:
+        return read_private(path, links_within=self._root)
+
+    def check_savable(self, key: LeaseKey) -> None:
+        """Make sure that no symbolic link is in the place of the key's file, and the folder is ours alone to write.
+
+        Raises:
+            TokenPermissionDenied: Saving would be refused.
+            TokenIOError: The folder cannot be used.
+        """
+        make_private_folder(self._root)
+        refuse_link(self._prefix + token_file_name(key))
 
     def holds(self, key: LeaseKey) -> bool:
         """Whether there is a file for the key, readable or not.
@@ -122,16 +149,15 @@ class FileTokenStore(TokenStore):
 
         Bytes in its place that cannot be read as tokens are never lost to a save: with ``ANY`` they are first
         copied to ``.corrupt-TIME.ID-NAME`` beside it, 0600, for a person to look at, until the key is
-        cleared; with any other expectation they refuse it. A symbolic link in its place is neither followed
-        nor replaced.
+        cleared; with any other expectation they refuse it. A symbolic link in its place is not replaced.
 
         Raises:
             TokensChanged: Something else than ``expect`` is stored, or something unreadable. Nothing was
                 written.
             TokenSerializationError: These tokens cannot be written as JSON. Nothing was written.
             TokenStoreUnavailable: Another writer holds the key's lock for too long. Nothing was written.
-            TokenPermissionDenied: A folder or file may not be used, or others may write to the folder.
-                Nothing was written.
+            TokenPermissionDenied: A folder or file may not be used, others own the folder or may write to it, or a
+                symbolic link is in the file's place. Nothing was written.
             TokenIOError: Writing failed; ``load`` tells whether the old tokens are in place or the new ones.
         """
         data = msgspec.json.format(tokens_with_key(key, tokens), indent=2) + b"\n"
@@ -139,7 +165,8 @@ class FileTokenStore(TokenStore):
         path = self._prefix + name
         make_private_folder(self._root)
         with self._sole_writer(name):
-            stored = read_private(path)
+            refuse_link(path)
+            stored = self._read(path)
             refuse_unless_expected(key, expect, lambda: _parsed(stored, path))
             for left_over in self._auxiliary(_TEMPORARY, name):
                 remove(left_over)
@@ -167,6 +194,7 @@ class FileTokenStore(TokenStore):
             if not Path(self._root).exists():
                 refuse_unless_expected(key, expect, lambda: None)
                 return
+        refuse_foreign_folder(self._root)
         name = token_file_name(key)
         path = self._prefix + name
         with self._sole_writer(name):
@@ -193,7 +221,7 @@ class FileTokenStore(TokenStore):
         return sorted_keys(key for key in found if key is not None)
 
     def _embedded_key(self, name: str) -> LeaseKey | None:
-        data = read_private(self._prefix + name)
+        data = self._read(self._prefix + name)
         return next((key for key in keys_named_in(data or b"") if token_file_name(key) == name), None)
 
     def _sole_writer(self, name: str) -> AbstractContextManager[None]:
@@ -208,6 +236,17 @@ class FileTokenStore(TokenStore):
                 yield self._prefix + other
 
 
+def _refuse_impossible(root: str) -> None:
+    try:
+        encoded = os.fsencode(root)
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"token folder {one_line(root)}: the name holds a character that no file name can hold"
+        ) from None
+    if b"\0" in encoded:
+        raise ValueError(f"token folder {one_line(root)}: a file name holds no NUL")
+
+
 def _is_readable(data: bytes) -> bool:
     try:
         PersistedTokens.from_json(data)
@@ -220,4 +259,4 @@ def _parsed(data: bytes | None, path: str) -> PersistedTokens | None:
     try:
         return None if data is None else PersistedTokens.from_json(data)
     except TokenSerializationError as error:
-        raise TokenSerializationError(f"{path}: {error.detail}") from None
+        raise TokenSerializationError(f"{one_line(path)}: {error.detail}") from None

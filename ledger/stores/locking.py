@@ -7,6 +7,7 @@ from typing import Final
 
 from filelock import FileLock, Timeout
 
+from ledger.one_line import one_line
 from ledger.store_errors import TokenStoreUnavailable
 from ledger.stores.private_files import os_errors_as_store_errors
 
@@ -49,11 +50,11 @@ def held_lock(path: str, *, timeout: float) -> Iterator[None]:
             lock.acquire()
         except Timeout:
             raise TokenStoreUnavailable(
-                f"another process or thread has held the lock {path} for more than {timeout:g} seconds"
+                f"another process or thread has held the lock {one_line(path)} for more than {timeout:g} seconds"
             ) from None
         except OSError as error:
             if error.errno in _NO_LOCKS:
-                raise TokenStoreUnavailable(f"the file system of {path} has no locks") from error
+                raise TokenStoreUnavailable(f"the file system of {one_line(path)} has no locks") from error
             raise
     try:
         yield

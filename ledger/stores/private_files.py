@@ -2,6 +2,9 @@
 
 Every error of the operating system leaves here as a ``TokenStoreError`` that names the path and what was
 tried.
+
+Trusted are the user this process runs as, and root, who can do anything anyway. What belongs to anybody else was put
+there by somebody who may read or replace it.
 """
 
 import errno
@@ -13,13 +16,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from ledger.one_line import one_line
 from ledger.store_errors import TokenIOError, TokenPermissionDenied, TokenStoreError
+from ledger.stores.links import LinkRefused, target_within
 
 __all__ = [
     "make_private_folder",
     "names_in",
     "os_errors_as_store_errors",
     "read_private",
+    "refuse_foreign_folder",
+    "refuse_link",
     "remove",
     "replace_private",
     "sync_folder",
@@ -37,9 +44,11 @@ _log = logging.getLogger(__name__)
 
 def _store_error(error: OSError, doing: str, path: str) -> TokenStoreError:
     if error.errno == errno.ELOOP and Path(path).is_symlink():
-        return TokenPermissionDenied(f"cannot {doing} {path}: it is a symbolic link, and those are not followed")
+        return TokenPermissionDenied(
+            f"cannot {doing} {one_line(path)}: it is a symbolic link, and those are not followed"
+        )
     kind = TokenPermissionDenied if isinstance(error, PermissionError) else TokenIOError
-    return kind(f"cannot {doing} {path}: {error.strerror or type(error).__name__}")
+    return kind(f"cannot {doing} {one_line(path)}: {error.strerror or type(error).__name__}")
 
 
 @contextmanager
@@ -56,19 +65,25 @@ def os_errors_as_store_errors(doing: str, path: str) -> Iterator[None]:
         raise _store_error(error, doing, path) from error
 
 
-def read_private(path: str) -> bytes | None:
+def read_private(path: str, *, links_within: str | None = None) -> bytes | None:
     """Read a whole file; ``None`` when there is none, or no folder for it.
 
     Others may have been let in since it was written, by a copy or a careless ``chmod``. Then their access is
-    taken away before anything is read, and a warning is logged: the secret may be known.
+    taken away before anything is read, and a warning is logged: the secret may be known. What root lets a group
+    of ours read, and nobody write, is read as it is.
+
+    Args:
+        path: The file.
+        links_within: A folder inside of which symbolic links are followed, as :mod:`ledger.stores.links` says;
+            elsewhere they never are.
 
     Raises:
-        TokenPermissionDenied: It may not be read, is a symbolic link, or is open to others and cannot be
-            closed.
+        TokenPermissionDenied: It may not be read, is a symbolic link that is not followed, or is open to others and
+            cannot be closed.
         TokenIOError: It is no regular file, or reading failed.
     """
     try:
-        fd = os.open(path, _READ)
+        fd = _open(path, links_within)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -76,8 +91,8 @@ def read_private(path: str) -> bytes | None:
     try:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
-            raise TokenIOError(f"cannot read {path}: it is not a regular file")
-        if found.st_mode & 0o077 and _POSIX:
+            raise TokenIOError(f"cannot read {one_line(path)}: it is not a regular file")
+        if found.st_mode & 0o077 and _POSIX and not _is_lent(found):
             _close_to_others(fd, path)
         data = os.read(fd, found.st_size + 1)
         if len(data) != found.st_size:
@@ -90,12 +105,64 @@ def read_private(path: str) -> bytes | None:
         os.close(fd)
 
 
+def _open(path: str, links_within: str | None) -> int:
+    try:
+        return os.open(path, _READ)
+    except OSError as error:
+        if error.errno != errno.ELOOP or links_within is None:
+            raise
+    try:
+        return os.open(target_within(path, links_within), _READ)
+    except LinkRefused as refused:
+        raise TokenPermissionDenied(f"cannot read {one_line(path)}: {refused}") from None
+    except FileNotFoundError:
+        raise TokenIOError(f"cannot read {one_line(path)}: it is a symbolic link that leads to nothing") from None
+
+
+def _is_lent(found: os.stat_result) -> bool:
+    return found.st_uid == 0 != os.geteuid() and not found.st_mode & 0o037
+
+
+def refuse_link(path: str) -> None:
+    """Make sure that replacing a file would not replace a symbolic link.
+
+    Raises:
+        TokenPermissionDenied: It is one; the message says the way on.
+    """
+    if Path(path).is_symlink():
+        raise TokenPermissionDenied(
+            f"cannot write {one_line(path)}: it is a symbolic link, which whoever made it would miss, and where it "
+            "leads to would keep old tokens; put the file itself in its place (cp --remove-destination), or keep "
+            "these tokens in another folder"
+        )
+
+
+def refuse_foreign_folder(path: str) -> None:
+    """Make sure that a folder belongs to nobody else. One that is not there belongs to nobody.
+
+    Raises:
+        TokenPermissionDenied: It belongs to another user, who can put other tokens in the place of these.
+        TokenIOError: It cannot be looked at.
+    """
+    try:
+        owner = os.stat(path).st_uid  # noqa: PTH116  # on the way of every reading
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _store_error(error, "use the folder", path) from error
+    if _POSIX and owner not in (os.geteuid(), 0):
+        raise TokenPermissionDenied(
+            f"the folder {one_line(path)} belongs to another user (uid {owner}): use a folder of your own, or chown it"
+        )
+
+
 def _close_to_others(fd: int, path: str) -> None:
     try:
         os.fchmod(fd, 0o600)
     except OSError as error:
         raise TokenPermissionDenied(
-            f"{path} is open to other users, and its mode cannot be changed: run chmod 600 on it as its owner"
+            f"{one_line(path)} is open to other users, and its mode cannot be changed: run chmod 600 on it as its "
+            "owner, or mount it with a mode such as 0400"
         ) from error
     _log.warning("%s was open to other users; its mode is 0600 now, but the tokens may be known", path)
 
@@ -166,10 +233,10 @@ def make_private_folder(path: str) -> None:
     """Make sure the folder is there. One that must be created, parents included, is 0700 whatever the umask.
 
     A folder that was there keeps its mode, for it may serve others too. One that others may write to is
-    refused: they could put their own tokens in the place of these.
+    refused, and so is one that belongs to somebody else: they could put their own tokens in the place of these.
 
     Raises:
-        TokenPermissionDenied: Other users may write to it, or it may not be created.
+        TokenPermissionDenied: Other users own it or may write to it, or it may not be created.
         TokenIOError: It could not be created, or is no folder.
     """
     with os_errors_as_store_errors("use the folder", path):
@@ -182,7 +249,10 @@ def make_private_folder(path: str) -> None:
         if not stat.S_ISDIR(mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
         if mode & 0o022 and _POSIX:
-            raise TokenPermissionDenied(f"other users may write to {path}: run chmod 700 on it, or use another folder")
+            raise TokenPermissionDenied(
+                f"other users may write to {one_line(path)}: run chmod 700 on it, or use another folder"
+            )
+        refuse_foreign_folder(path)
 
 
 def _create_private_folder(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """``doctor``: what crashes left between the ledger and the token store."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import click
 import msgspec
@@ -10,12 +11,16 @@ from projections.cli.exits import Exit
 from projections.cli.output import Cell, Output
 from projections.cli.session import Session, json_option
 from projections.doctor import Condition, Diagnosis, examine, fix
+from projections.exposure import Exposure, exposures
 
 __all__ = ["doctor"]
 
 
+_IN_ORDER: Final = ("mended", "as intended")
+
+
 class _Finding(msgspec.Struct, frozen=True):
-    """A diagnosis and what became of it."""
+    """A diagnosis of a key, or of a file under its path, and what became of it."""
 
     key: str
     condition: str
@@ -33,6 +38,8 @@ class _Finding(msgspec.Struct, frozen=True):
 def doctor(session: Session, mend: bool, as_json: bool) -> int:
     """Show what is not in order between the ledger and the stored tokens, with the evidence. Changes nothing.
 
+    Also shown is every file of the ledger that other users may read or write, and who they are.
+
     With --fix, whatever the next use of a key would finish by itself is finished now. Exit code 1 while anything
     remains that was not mended.
 
@@ -45,8 +52,9 @@ def doctor(session: Session, mend: bool, as_json: bool) -> int:
         store = session.token_store()
         credentials = Credentials(ledger, store)
         found = [_finding(credentials, diagnosis, mend=mend) for diagnosis in list(examine(ledger, store))]
+        found += [_open_file(exposure) for exposure in exposures(ledger.recorder)]
     _show(Output(as_json), found)
-    return Exit.OK if all(finding.outcome == "mended" for finding in found) else Exit.REFUSED
+    return Exit.OK if all(finding.outcome in _IN_ORDER for finding in found) else Exit.REFUSED
 
 
 def _finding(credentials: Credentials, diagnosis: Diagnosis, *, mend: bool) -> _Finding:
@@ -67,6 +75,11 @@ def _finding(credentials: Credentials, diagnosis: Diagnosis, *, mend: bool) -> _
         diagnosis.attempt,
         outcome,
     )
+
+
+def _open_file(exposure: Exposure) -> _Finding:
+    condition, outcome = ("shared", "as intended") if exposure.intended else ("exposed", "needs a person")
+    return _Finding(exposure.path, condition, exposure.text, 0, None, None, outcome)
 
 
 def _show(output: Output, found: Sequence[_Finding]) -> None:

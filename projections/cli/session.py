@@ -1,16 +1,17 @@
 """What the commands work on: the ledger and the token store that the options name."""
 
-import os
 import sys
 from pathlib import Path
 from typing import Final, NamedTuple
-from urllib.parse import quote, unquote, urlsplit
 
 import click
 
 from ledger.errors import LedgerStorageError
 from ledger.keys import IdentityError, LeaseKey
 from ledger.lease_ledger import LeaseLedger
+from ledger.one_line import one_line
+from ledger.recorders.sqlite_address import SQLiteAddress, sqlite_url
+from ledger.recorders.sqlite_opening import real_file
 from ledger.store_errors import TokenSerializationError, TokenStoreUnavailable
 from ledger.stores.base import TokenStore
 from ledger.stores.file import FileTokenStore
@@ -47,13 +48,16 @@ class Session(NamedTuple):
         """
         if not self.db:
             raise click.UsageError("which ledger? Name it with --db auth.db or LEASE_LEDGER_DB.")
-        url = self.db if "://" in self.db else f"sqlite:///{quote(os.fsencode(self.db))}"
-        if not create:
-            _refuse_missing(url)
         try:
-            return LeaseLedger.open(url, actor=self.actor)
+            url = self.db if "://" in self.db else sqlite_url(self.db)
+            if not create:
+                _refuse_missing(url)
+            ledger = LeaseLedger.open(url, actor=self.actor)
         except ValueError as error:
             raise click.UsageError(f"{error}.") from error
+        if ledger.recorder.read_only:
+            click.echo("lease-ledger: note: the ledger is open for reading only; it may not be written here", err=True)
+        return ledger
 
     def token_store(self, *, create: bool = False) -> TokenStore:
         """The token store.
@@ -138,12 +142,12 @@ def read_tokens(file: Path | None) -> PersistedTokens:
 
 
 def _refuse_missing(url: str) -> None:
-    parts = urlsplit(url)
-    if parts.scheme != "sqlite":
+    address = SQLiteAddress.parse(url)
+    if address is None:
         return
-    path = Path(unquote(parts.path)[1:])
     # An empty file is what a killed creation leaves, or a mistake; opening it would make a ledger of it.
-    if path.name and (not path.exists() or (path.is_file() and path.stat().st_size == 0)):
+    path = real_file(address.path)
+    if not path.exists() or path.stat().st_size == 0:
         raise LedgerStorageError(
-            f"there is no ledger at {path}; point --db at one, or make it with 'lease-ledger login'"
+            f"there is no ledger at {one_line(address.path)}; point --db at one, or make it with 'lease-ledger login'"
         )

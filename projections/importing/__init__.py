@@ -4,12 +4,12 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
-from urllib.parse import quote
 
 import msgspec
 
 from ledger.errors import LeaseLedgerError
 from ledger.lease_ledger import LeaseLedger
+from ledger.recorders.sqlite_address import sqlite_url
 from projections.importing.events import IMPORT_ACTOR, TrailRecorder, is_imported
 from projections.importing.trail import TARGET, Aside, TrailLine, UnusableLine, read_line
 
@@ -102,7 +102,7 @@ def import_trail(
                 f"{target} exists already, and may hold this trail; an import makes a new ledger: name another file"
             )
         # Not synchronised event by event: an import that a power cut ends is made anew.
-        with LeaseLedger.open(f"sqlite:///{quote(str(target))}?synchronous=normal") as ledger:
+        with LeaseLedger.open(f"{sqlite_url(target)}?synchronous=normal") as ledger:
             return _import(lines, trail, target, ledger, progress)
 
 

@@ -8,10 +8,12 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
 import pytest
+from old_texts import as_version_0_1_0_recorded
 from pgserver import admin, fresh_schema
 
 from ledger import copying
@@ -31,9 +33,10 @@ STORAGES: dict[str, Callable[[Path], str]] = {
 def filled(url: str) -> LeaseLedger:
     times = itertools.count(1_000)
     ledger = LeaseLedger.open(url, clock=lambda: next(times), actor="tester ä")
-    for number in range(40):
-        for key in KEYS[: 1 + number % 3]:
-            ledger.acquire_lease(key, number, cause=f"login {number} \N{SNOWMAN} \x00 \\ \t")
+    with as_version_0_1_0_recorded():
+        for number in range(40):
+            for key in KEYS[: 1 + number % 3]:
+                ledger.acquire_lease(key, number, cause=f"login {number} \N{SNOWMAN} \x00 \\ \t")
     ledger.begin_refresh(KEYS[0])
     return ledger
 
@@ -211,3 +214,32 @@ def test_progress_is_told(tmp_path: Path) -> None:
             source.recorder.append(NewEvent("dev:a", version, "lease.released", b"{}"))
         copy(source, f"sqlite:///{tmp_path}/copy.db", progress=lambda done, all_: told.append((done, all_)))
     assert told == [(2_000, 4_500), (4_000, 4_500), (4_500, 4_500)]
+
+
+def test_an_interrupted_copy_leaves_nothing_at_the_target(tmp_path: Path) -> None:
+    url = fresh_schema(tmp_path)
+
+    def interrupted(*_: int) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.3)
+
+    with filled("memory://") as source, pytest.raises(KeyboardInterrupt):
+        copy(source, url, progress=interrupted)
+    with admin(url) as sql:
+        assert sql.execute("SELECT to_regnamespace(%s)", [url.rpartition("=")[2]]).fetchone() == (None,)
+    with filled("memory://") as source:
+        assert copy(source, url).position == source.recorder.last_position()
+
+
+@pytest.mark.parametrize("body", [b"\xff\xfe", b'{"id":"a\x00"}'])
+def test_an_event_whose_body_is_no_text_is_named_and_not_copied_into_a_database(tmp_path: Path, body: bytes) -> None:
+    with LeaseLedger.open(f"sqlite:///{tmp_path}/auth.db") as source:
+        source.acquire_lease(KEYS[0], 1)
+    with closing(sqlite3.connect(tmp_path / "auth.db")) as sql:
+        sql.execute("INSERT INTO stored_events VALUES ('dev:a', 1, 't', ?)", [body])
+        sql.commit()
+    with (
+        LeaseLedger.open(f"sqlite:///{tmp_path}/auth.db") as source,
+        pytest.raises(LedgerStorageError, match="position 2 is damaged"),
+    ):
+        copy(source, fresh_schema(tmp_path))

@@ -12,8 +12,9 @@ from eventsourcing.persistence import StoredEvent
 from pgserver import fresh_schema
 
 from ledger.codec import EventCodec
+from ledger.commands import Publication
 from ledger.errors import LeaseTransitionError, LedgerStorageError, UnknownEventTag
-from ledger.events import LeaseAcquired, LeaseReleased
+from ledger.events import Holder, LeaseAcquired, LeaseReleased
 from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
 from ledger.recorders.base import IntegrityError, LeaseRecorder, NewEvent, StoredFold, StreamRow
@@ -438,3 +439,41 @@ def test_a_closed_ledger_says_so(ledger: LeaseLedger) -> None:
     for use in (ledger.snapshot, ledger.release_lease, lambda key: list(ledger.read(key)), lambda _: ledger.verify()):
         with pytest.raises(LedgerStorageError, match="closed"):
             use(KEY)
+
+
+@pytest.mark.parametrize("text", ["a\0", "\0", "a\\\0b"])
+def test_a_nul_is_refused_at_the_command_wherever_it_would_reach_an_event(ledger: LeaseLedger, text: str) -> None:
+    attempts: list[Callable[[], object]] = [
+        lambda: ledger.acquire_lease(KEY, 1, cause=text),
+        lambda: ledger.acquire_lease(KEY, 1, correlation_id=text),
+        lambda: ledger.acquire_lease(KEY, 1, attempt=text),
+        lambda: ledger.acquire_lease(KEY, 1, store=text),
+        lambda: ledger.acquire_lease(KEY, 1, publication=Publication(text, 2, 5_000)),
+        lambda: ledger.begin_refresh(KEY, fingerprint=text),
+        lambda: ledger.complete_refresh(KEY, 1, 1, text),
+        lambda: ledger.refresh_failed(KEY, False, attempt=text),
+        lambda: ledger.refresh_failed(KEY, False, error=text),
+        lambda: ledger.mark_reauth_required(KEY, reason=text),
+        lambda: ledger.mark_expiring(KEY, cause=text),
+        lambda: ledger.release_lease(KEY, correlation_id=text),
+        lambda: ledger.release_credential_lifecycle(KEY, cause=text),
+        lambda: ledger.restore_auth_lifecycle_snapshot(KEY, ledger.snapshot(KEY), cause=text),
+        lambda: LeaseLedger(ledger.recorder, actor=text),
+        lambda: LeaseLedger(ledger.recorder, new_id=lambda: text).mark_expiring(KEY),
+    ]
+    ledger.acquire_lease(KEY, 1)
+    for attempt in attempts:
+        with pytest.raises(ValueError) as refused:
+            attempt()
+        assert "\0" not in str(refused.value) and "\n" not in str(refused.value)
+    assert ledger.recorder.last_position() == 1
+    ledger.mark_expiring(KEY, cause="a\\u0000 as plain text is none")
+    assert ledger.verify().ok
+
+
+def test_a_host_name_with_a_nul_is_refused_at_the_command(ledger: LeaseLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger.acquire_lease(KEY, 1)
+    monkeypatch.setattr("ledger.lease_ledger.this_process", lambda instance: Holder("host\0", "boot", 1, "", instance))
+    with pytest.raises(ValueError, match="NUL"):
+        ledger.begin_refresh(KEY)
+    assert ledger.recorder.last_position() == 1

@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteDatastore
 from workers import Worker, WorkerFailed
 
 from ledger.chain import event_digest, fold_digest
@@ -46,6 +47,30 @@ def raw(request: pytest.FixtureRequest, path: Path) -> Iterator[sqlite3.Connecti
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute(f"PRAGMA recursive_triggers = {request.param}")
         yield connection
+
+
+@pytest.mark.parametrize("far", [2**63 - 1, 2**63, 2**70])
+def test_versions_and_positions_beyond_what_a_file_can_keep_are_beyond_its_end(path: Path, far: int) -> None:
+    _filled(path)
+    with _open(path) as ledger:
+        assert ledger.state(KEY, far) == ledger.state(KEY)
+        assert list(ledger.read(KEY, far)) == list(ledger.read_all(far)) == []
+        assert list(ledger.read(KEY, -far)) == list(ledger.read_all(-far)) == list(ledger.read_all())
+
+
+def test_the_table_of_events_is_the_storage_librarys_own_to_the_letter(path: Path) -> None:
+    _filled(path)
+    theirs = path.with_name("library.db")
+    library = SQLiteApplicationRecorder(SQLiteDatastore(f"file:{theirs}", originator_id_type="text"))
+    library.create_table()
+    library.datastore.close()
+
+    def stored(file: Path) -> list[tuple[str, ...]]:
+        with closing(sqlite3.connect(file)) as connection:
+            query = "SELECT type, name, sql FROM sqlite_schema WHERE tbl_name = 'stored_events' AND type <> 'trigger'"
+            return connection.execute(query).fetchall()
+
+    assert stored(path) == stored(theirs)
 
 
 ROW = "(rowid, originator_id, originator_version, topic, state)"
@@ -260,8 +285,6 @@ def _raw_change(path: Path, statement: str) -> int:
     [
         "DELETE FROM stored_folds",
         "DELETE FROM stored_folds WHERE version > 32",
-        "UPDATE stored_folds SET fold = 0",
-        "UPDATE stored_folds SET fold = 99",
     ],
 )
 def test_without_its_stored_folds_a_ledger_answers_the_same(path: Path, change: str) -> None:
@@ -293,6 +316,17 @@ def test_a_fold_by_a_version_that_knew_no_way_of_ending_is_void(path: Path) -> N
     with _open(path) as ledger:
         assert ledger.state(KEY) == ledger.state(KEY, version) == state
         assert ledger.verify().ok
+
+
+@pytest.mark.parametrize("fold", [0, 99])
+def test_folds_of_fold_code_unknown_here_are_named_and_not_used(path: Path, fold: int) -> None:
+    _filled(path, 100)
+    with _open(path) as ledger:
+        states = [ledger.state(KEY, version) for version in range(101)]
+    assert _raw_change(path, f"UPDATE stored_folds SET fold = {fold}") == 3
+    with _open(path) as ledger:
+        assert [ledger.state(KEY, version) for version in range(101)] == states
+        assert [(f.witness, f.version) for f in ledger.verify().findings] == [("fold", v) for v in (32, 64, 96)]
 
 
 @pytest.mark.parametrize(

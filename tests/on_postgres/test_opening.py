@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -19,6 +20,7 @@ from ledger.recorders.postgres_address import PostgresAddress
 from ledger.recorders.postgres_schema import initialise
 from ledger.store_errors import TokenStoreUnavailable
 from ledger.stores import PostgresTokenStore
+from ledger.stores.encryption import new_token_key
 
 KEY = LeaseKey.parse("dev:openai:work")
 ROOT = Path(__file__).parents[2]
@@ -218,3 +220,41 @@ def test_without_the_driver_it_says_what_to_install(monkeypatch: pytest.MonkeyPa
         PostgresTokenStore("postgresql://host/db", key="bGVhc2UtbGVkZ2VyIHRlc3RzJyB0b2tlbiBrZXkgIzE=")
     with LeaseLedger.open("memory://") as source, pytest.raises(LedgerStorageError, match="pip install"):
         copy(source, "postgresql://host/db")
+
+
+MADE = """
+    SELECT (SELECT array_agg(nspname ORDER BY 1) FROM pg_namespace WHERE nspname NOT LIKE 'pg_t%'),
+        (SELECT count(*) FROM pg_class WHERE relkind <> 'i'), (SELECT count(*) FROM pg_proc),
+        (SELECT count(*) FROM pg_trigger)"""
+
+
+def test_looking_into_a_wrong_database_makes_nothing_and_says_what_is_there(
+    sql: psycopg.Connection[tuple[object, ...]], url: str
+) -> None:
+    name = f"wrong_{schema_of(url)}"
+    sql.execute(f"CREATE DATABASE {name}")
+    wrong = urlsplit(url)._replace(path=f"/{name}").geturl()
+    try:
+        with admin(wrong) as there:
+            for said, make in (
+                ("its database nothing at all", "SELECT 1"),
+                ("its database 2 tables of something else", "CREATE TABLE a (); CREATE TABLE b ()"),
+                ("this database has one in schema team_a", None),
+                (
+                    "holds tables of something else",
+                    f"CREATE SCHEMA {schema_of(url)}; CREATE TABLE {schema_of(url)}.ledger_meta (id text)",
+                ),
+            ):
+                if make is None:
+                    LeaseLedger.open(f"{wrong.partition('?')[0]}?schema=team_a").close()
+                else:
+                    there.execute(make)
+                before = there.execute(MADE).fetchone()
+                with pytest.raises(NotALedger, match=said) as refused:
+                    LeaseLedger.open(with_options(wrong, create="no"))
+                assert "\n" not in str(refused.value)
+                with pytest.raises(TokenStoreUnavailable):
+                    PostgresTokenStore(with_options(wrong, create="no"), key=new_token_key())
+                assert there.execute(MADE).fetchone() == before
+    finally:
+        sql.execute(f"DROP DATABASE {name} WITH (FORCE)")

@@ -281,7 +281,7 @@ class Rules:
             "interrupted": True,
             "abandoned": attempt.closed_as == "abandoned",
         }
-        ended = event.get("ended")
+        ended = str(event.get("ended"))
         self.expect(so_it_is.get(ended, False), f"{call.name} recorded that {attempt.id} ended {ended}, and it did not")
 
     def _restored(self, lease: Lease, event: dict[str, Any], call: Call) -> Standing:

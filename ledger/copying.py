@@ -16,11 +16,12 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import msgspec
 from eventsourcing.persistence import StoredEvent
 
+from ledger.addresses import split_address
 from ledger.chain import EMPTY_ROLL, event_digest, roll
 from ledger.errors import LedgerStorageError
 from ledger.lease_ledger import LeaseLedger
@@ -32,7 +33,7 @@ from ledger.recorders.sqlite_address import SQLiteAddress, sqlite_url
 from ledger.recorders.sqlite_opening import Reach, sqlite_uri
 from ledger.stores.private_files import sync_folder
 
-__all__ = ["Copied", "Progress", "backup", "copy"]
+__all__ = ["Copied", "Progress", "backup", "copy", "new_ledger_file"]
 
 PAGE: Final = 2_000
 
@@ -76,7 +77,7 @@ def backup(ledger: LeaseLedger, path: str | os.PathLike[str], *, progress: Progr
     target = Path(path).absolute()
     if not isinstance(source, SQLiteLeaseRecorder):
         return copy(ledger, f"{sqlite_url(target)}?{_ANYWHERE}", progress=progress)
-    with _new_file(target) as unfinished:
+    with new_ledger_file(target) as unfinished:
         make_private_file(unfinished, source.access._replace(group=None))
         with (
             contextlib.closing(sqlite3.connect(_reading(source), uri=True)) as reading,
@@ -109,11 +110,11 @@ def copy(ledger: LeaseLedger, target_url: str, *, progress: Progress | None = No
     """
     address = SQLiteAddress.parse(target_url)
     if address is None:
-        if urlsplit(target_url).scheme in ("postgresql", "postgres"):
+        if split_address(target_url).scheme in ("postgresql", "postgres"):
             return _into_postgres(ledger.recorder, target_url, progress)
         raise ValueError("a ledger is copied to sqlite:///new/file.db or postgresql://user@host/database")
     source, options = ledger.recorder, urlencode(address.options)
-    with _new_file(address.path.absolute()) as unfinished:
+    with new_ledger_file(address.path.absolute()) as unfinished:
         read = _Summing(source.ledger_id, _log(source, source.last_position(), progress))
         with contextlib.closing(_open_file(unfinished, options, source.ledger_id)) as target:
             _append_all(target, read)
@@ -220,9 +221,13 @@ def _open_file(path: Path, options: str, ledger_id: str) -> LeaseRecorder:
 
 
 @contextlib.contextmanager
-def _new_file(target: Path) -> Iterator[Path]:
-    """A file to fill, which gets the target's name when the block ends well, and goes away when it does not."""
-    if target.exists():
+def new_ledger_file(target: Path) -> Iterator[Path]:
+    """A file to fill, which gets the target's name when the block ends well, and goes away when it does not.
+
+    Raises:
+        LedgerStorageError: The target is there already, or cannot be written.
+    """
+    if os.path.lexists(target):
         raise LedgerStorageError(f"{target} exists already; name a new file")
     unfinished = target.with_name(f".copying-{secrets.token_hex(4)}-{target.name}")
     try:

@@ -49,6 +49,8 @@ __all__ = ["LeaseLedger"]
 
 DEFAULT_REFRESH_DURATION_MS: Final = 60_000
 
+_KEYS_AT_ONCE: Final = 1_000
+
 
 def _system_clock_ms() -> int:
     return time.time_ns() // 1_000_000
@@ -437,6 +439,16 @@ class LeaseLedger(AuthLeaseHandle):
             LedgerStorageError: The storage could not be read.
         """
         return [lease_of(stream) for stream in self.recorder.streams()]
+
+    def each_key(self) -> Iterator[LeaseKey]:
+        """The same one after another, for ledgers of more keys than one wants to hold; raises as :meth:`snapshot`.
+
+        A key that gets its first event meanwhile may be among them or not.
+        """
+        last = ""
+        while page := self.recorder.streams_after(last, _KEYS_AT_ONCE):
+            yield from map(LeaseKey.parse, page)
+            last = page[-1]
 
     def verify(self, against: Checkpoint | None = None) -> Verification:
         """Check everything from scratch: order, chain, readability, legality, stored folds, schema, pages, indexes.

@@ -1,9 +1,7 @@
 """From a URL to the recorder that answers to it."""
 
-from urllib.parse import urlsplit
-
+from ledger.addresses import split_address, without_password
 from ledger.errors import LedgerStorageError
-from ledger.one_line import one_line
 from ledger.recorders.access import Access
 from ledger.recorders.base import LeaseRecorder
 from ledger.recorders.filesystem import mounts, refuse_unsafe_file_system
@@ -43,12 +41,12 @@ def open_recorder(url: str, new_ledger_id: str) -> LeaseRecorder:
     address = SQLiteAddress.parse(url)
     if address is not None:
         return _open_sqlite(address, new_ledger_id)
-    scheme = urlsplit(url).scheme
+    scheme = split_address(url).scheme
     if scheme == "memory":
         return MemoryLeaseRecorder(new_ledger_id)
     if scheme in ("postgresql", "postgres"):
         return _open_postgres(url, new_ledger_id)
-    raise ValueError(f"unknown ledger URL '{one_line(_without_password(url))}': {_EXPECTED}")
+    raise ValueError(f"unknown ledger URL '{without_password(url)}': {_EXPECTED}")
 
 
 def _open_sqlite(address: SQLiteAddress, new_ledger_id: str) -> LeaseRecorder:
@@ -86,10 +84,3 @@ def missing_postgres() -> LedgerStorageError:
     return LedgerStorageError(
         "a ledger in PostgreSQL needs a driver that is not installed: pip install 'lease-ledger[postgres]'"
     )
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    return parts._replace(netloc=f"{parts.username}:***@{parts.hostname}").geturl()

@@ -10,16 +10,12 @@ from ledger.reading import RecordedEvent
 from projections.export.json_text import exact
 from projections.export.jsonl import row
 
-__all__ = ["to_json", "to_plain"]
-
-
-def to_json(answer: msgspec.Struct) -> bytes:
-    """A typed answer as one JSON object."""
-    return msgspec.json.encode(to_plain(answer))
+__all__ = ["to_plain"]
 
 
 def to_plain(answer: Any) -> Any:
-    """The same as plain dictionaries, lists, texts and numbers; integers that JSON readers round as their digits.
+    """A typed answer as plain dictionaries, lists, texts and numbers, ready to be written as JSON; integers that JSON
+    readers round as their digits.
 
     Keys of leases are text. Fields that a kind of answer leaves out when they are at their default stay out.
     """

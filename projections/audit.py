@@ -2,10 +2,13 @@
 
 import logging
 import os
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, overload
+from typing import Final, Self, TypeVar, overload
+
+from sqlite_utils import Database
 
 from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
@@ -17,17 +20,22 @@ from projections.audit_looking import as_it_is
 from projections.audit_place import access_beside, beside
 from projections.catch_up import Progress, bring_up_to_date, rebuild
 from projections.explain.questions import ExplainQuestions
-from projections.history import HistoryEntry, select_history
+from projections.history import HistoryEntry, last_version, select_entries, select_history
 from projections.leases import CurrentLease, select_leases
 from projections.sql_questions import SqlQuestions
 from projections.stale_markers import StoredToken, find_stale_markers
-from projections.time_travel.as_of import LeaseThen
+from projections.time_travel.as_of import LeaseThen, leases_at
+from projections.time_travel.moments import as_ms
 from projections.witness import audit_findings
 from projections.witness_findings import about_object
 
 __all__ = ["AuditLog"]
 
 _log: Final = logging.getLogger(__name__)
+
+Lease = TypeVar("Lease", CurrentLease, LeaseThen)
+
+_ROWS_AT_ONCE: Final = 500
 
 
 class AuditLog(ExplainQuestions, SqlQuestions):
@@ -88,8 +96,7 @@ class AuditLog(ExplainQuestions, SqlQuestions):
             AuditFileError: The audit file cannot be used.
             LedgerStorageError: The ledger cannot be read.
         """
-        if last is not None and last < 0:
-            raise ValueError(f"last is a number of events, not {last}")
+        _check_count(last)
         with self._current().reading() as db:
             return select_history(db, key, last)
 
@@ -108,6 +115,44 @@ class AuditLog(ExplainQuestions, SqlQuestions):
             return self.leases_at(at)
         with self._current().reading() as db:
             return select_leases(db)
+
+    @overload
+    def each_lease(self) -> Iterator[CurrentLease]: ...
+    @overload
+    def each_lease(self, *, at: int | datetime) -> Iterator[LeaseThen]: ...
+    def each_lease(self, *, at: int | datetime | None = None) -> Iterator[CurrentLease] | Iterator[LeaseThen]:
+        """What :meth:`leases` lists, one after another, for ledgers of more leases than one wants to hold.
+
+        Nothing is kept open between two leases. What is recorded meanwhile may show in leases still to come, but none
+        comes twice, and none that was there is left out.
+        """
+        if at is None:
+            return self._each(select_leases)
+        at_ms = as_ms(at)
+        return self._each(lambda db, after, limit: leases_at(db, at_ms, after, limit))
+
+    def _each(self, page_of: Callable[[Database, str, int], list[Lease]]) -> Iterator[Lease]:
+        after, file = "", self._current()
+        while True:
+            with file.reading() as db:
+                page = page_of(db, after, _ROWS_AT_ONCE)
+            yield from page
+            if len(page) < _ROWS_AT_ONCE:
+                return
+            after = page[-1].key
+
+    def each_entry(self, key: LeaseKey, last: int | None = None) -> Iterator[HistoryEntry]:
+        """What :meth:`history` lists, one after another, for leases of more events than one wants to hold."""
+        _check_count(last)
+        file = self._current()
+        with file.reading() as db:
+            end = last_version(db, key)
+        after = 0 if last is None else max(end - last, 0)
+        while after < end:
+            with file.reading() as db:
+                page = select_entries(db, key, after, min(_ROWS_AT_ONCE, end - after))
+            yield from page
+            after += _ROWS_AT_ONCE
 
     def stale_markers(self, store: TokenStore) -> list[StoredToken]:
         """Class every stored token by its marker's event, and name the leases whose tokens are missing.
@@ -224,3 +269,8 @@ class AuditLog(ExplainQuestions, SqlQuestions):
         with file.reading() as db:
             checkpoint = read_checkpoint(db)
         return checkpoint.position if checkpoint else 0
+
+
+def _check_count(last: int | None) -> None:
+    if last is not None and last < 0:
+        raise ValueError(f"last is a number of events, not {last}")

@@ -20,7 +20,7 @@ from ledger.state import LeaseState
 from ledger.stores.base import TokenStore
 from ledger.watch import duration_s
 from projections.stored_tokens import FoundTokens, TokensCode, look_at_tokens
-from projections.time_travel.moments import utc
+from projections.times import utc_text
 
 __all__ = ["Condition", "Diagnosis", "examine", "fix"]
 
@@ -171,7 +171,7 @@ def _opened(ledger: LeaseLedger, key: LeaseKey, state: LeaseState) -> tuple[int,
 
 
 def _when(at_ms: int) -> str:
-    return utc(at_ms) or f"{at_ms} ms"
+    return utc_text(at_ms) or f"{at_ms} ms"
 
 
 def _of_tokens(key: LeaseKey, found: FoundTokens) -> Iterator[Diagnosis]:

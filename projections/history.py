@@ -11,7 +11,7 @@ from ledger.snapshot import AuthLeasePhase
 from projections.audit_schema import EVENTS
 from projections.typed_rows import TypedRows
 
-__all__ = ["WIDE_FIELDS", "HistoryEntry", "select_history"]
+__all__ = ["WIDE_FIELDS", "HistoryEntry", "last_version", "select_entries", "select_history"]
 
 
 class HistoryEntry(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -106,6 +106,18 @@ WIDE_FIELDS: Final = (
 """The fields that may hold integers up to 2^64-1."""
 
 _ROWS: Final = TypedRows(HistoryEntry, wide=WIDE_FIELDS)
+
+
+def select_entries(db: Database, key: LeaseKey, after: int, limit: int) -> list[HistoryEntry]:
+    """The events of a lease with a version greater than ``after``, oldest first, at most ``limit``."""
+    query = f"SELECT {_ROWS.columns} FROM {EVENTS} WHERE key = ? AND version > ? ORDER BY version LIMIT ?"  # noqa: S608
+    return _ROWS.read(db.execute(query, (str(key), after, limit)).fetchall())
+
+
+def last_version(db: Database, key: LeaseKey) -> int:
+    """The version of a lease's last event; 0 for none."""
+    ((version,),) = db.execute(f"SELECT MAX(version) FROM {EVENTS} WHERE key = ?", (str(key),)).fetchall()  # noqa: S608
+    return version or 0
 
 
 def select_history(db: Database, key: LeaseKey, last: int | None) -> list[HistoryEntry]:

@@ -53,6 +53,7 @@ class CurrentLease(msgspec.Struct, frozen=True):
 _ROWS: Final = TypedRows(CurrentLease, wide=("generation", "expires_at", "published_at", "at_ms"))
 
 
-def select_leases(db: Database) -> list[CurrentLease]:
-    """Every lease, sorted by key."""
-    return _ROWS.read(db.execute(f"SELECT {_ROWS.columns} FROM {LEASES} ORDER BY key").fetchall())  # noqa: S608
+def select_leases(db: Database, after: str = "", limit: int = -1) -> list[CurrentLease]:
+    """The leases whose keys come after one, sorted by key; by default all."""
+    query = f"SELECT {_ROWS.columns} FROM {LEASES} WHERE key > ? ORDER BY key LIMIT ?"  # noqa: S608  # constants only
+    return _ROWS.read(db.execute(query, (after, limit)).fetchall())

@@ -143,10 +143,12 @@ def test_history_is_a_table_for_people_and_json_lines_for_programs(logged_in: Ru
 
 
 def test_an_empty_answer_says_so_to_people_and_nothing_to_programs(logged_in: Run) -> None:
-    result = logged_in("history", "no:such")
-    assert (result.exit_code, result.stdout) == (0, "")
-    assert "no events for no:such" in result.stderr
-    assert logged_in("history", "no:such", "--json").output == ""
+    answers = ("timeline", "--actor", "nobody", "--tag", "released"), ("sql", "SELECT 1 WHERE 0")
+    for words in answers:
+        result = logged_in(*words)
+        assert (result.exit_code, result.stdout) == (0, "")
+        assert len(result.stderr.splitlines()) == 1
+    assert logged_in("sql", "SELECT 1 WHERE 0", "--json").output == ""
 
 
 def test_leases_are_listed_with_their_last_change(logged_in: Run) -> None:
@@ -268,9 +270,7 @@ def test_a_token_folder_that_is_not_there_is_no_empty_one(command: str, logged_i
 def test_wrong_usage_is_one_line_and_exit_code_two(words: list[str], told: str, logged_in: Run) -> None:
     result = logged_in(*words)
     assert result.exit_code == 2
-    line = _one_line(result)
-    assert told in line
-    assert "--help'" in line
+    assert told in _one_line(result)
 
 
 def test_without_a_command_it_shows_its_help() -> None:
@@ -331,7 +331,7 @@ def test_an_unforeseen_error_is_one_line_without_its_text(logged_in: Run, monkey
     def fail(*_: object) -> None:
         raise RuntimeError(CANARY)
 
-    monkeypatch.setattr(AuditLog, "leases", fail)
+    monkeypatch.setattr(AuditLog, "each_lease", fail)
     result = logged_in("leases")
     assert result.exit_code == 3
     line = _one_line(result)
@@ -343,7 +343,7 @@ def test_a_storage_failure_ends_with_three(logged_in: Run, monkeypatch: pytest.M
     def fail(*_: object) -> None:
         raise LedgerStorageError("the disk\nis full")
 
-    monkeypatch.setattr(AuditLog, "leases", fail)
+    monkeypatch.setattr(AuditLog, "each_lease", fail)
     result = logged_in("leases")
     assert result.exit_code == 3
     assert _one_line(result) == "lease-ledger: the disk\\nis full"

@@ -132,6 +132,109 @@ def test_an_interrupt_ends_it_quietly(start: Start, tmp_path: Path) -> None:
     assert not (tmp_path / "auth.db").exists()
 
 
+ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c"
+
+
+def _wait_until_it_computes(process: subprocess.Popen[str]) -> None:
+    """Until the process has used more time than loading takes, and so is in the middle of its question."""
+    deadline = time.monotonic() + 60
+    used = 0
+    while used < 2.5 * os.sysconf("SC_CLK_TCK") and time.monotonic() < deadline:
+        with suppress(OSError, IndexError):
+            used = int(Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[11])
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM), (signal.SIGHUP, -signal.SIGHUP)]
+)
+def test_a_running_question_ends_at_once_when_told(number: signal.Signals, code: int, start: Start, run: Run) -> None:
+    run("login", KEY, stdin=TOKENS)
+    run("leases")
+    process = start("sql", ENDLESS, "--timeout", "500")
+    _wait_until_it_computes(process)
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=30)
+    assert (process.returncode, output, errors) == (code, "", "")
+    assert run("sql", "SELECT count(*) FROM events")[0] == 0
+
+
+def test_an_interrupt_under_json_is_one_object(start: Start, tmp_path: Path) -> None:
+    process = start("login", KEY, "--json")
+    _wait_until_it_reads(process)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=30)
+    assert (process.returncode, output) == (130, "")
+    assert json.loads(errors)["error"]["code"] == "interrupted"
+    assert not (tmp_path / "auth.db").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("export", "-o", "out"),
+        ("incident", "save", "out"),
+        ("copy", "sqlite:///out"),
+        ("import", "trail.jsonl", "--into", "out"),
+    ],
+    ids=" ".join,
+)
+def test_an_output_that_is_interrupted_leaves_nothing(
+    words: tuple[str, ...], number: signal.Signals, start: Start, tmp_path: Path
+) -> None:
+    """Whenever it comes: while it loads, reads, writes, or when all is done."""
+    with LeaseLedger.open(f"sqlite:///{tmp_path}/auth.db?synchronous=normal") as ledger:
+        for _ in range(1_500):
+            ledger.acquire_lease(LeaseKey.parse(KEY), 5)
+    (tmp_path / "trail.jsonl").write_text('{"no": "audit record"}\n' * 20_000)
+    # Its log and shared memory are parts of the ledger, and lie there while somebody has it open, or had.
+    before = {found.name for found in tmp_path.iterdir()} | {"auth.db-wal", "auth.db-shm"}
+    for delay_s in (0.5, 0.8, 1.2):
+        process = start(*words)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(delay_s)
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=60)
+        assert "Traceback" not in errors and len(errors.splitlines()) <= 1
+        assert process.returncode in (0, 130, -number), (output, errors)
+        made = {found.name for found in tmp_path.iterdir()} - before
+        if process.returncode == 0:
+            return
+        assert not made - {"out", "out.html"}
+        for name in made:
+            assert (tmp_path / name).stat().st_size > 0
+            (tmp_path / name).unlink()
+
+
+def test_a_standard_output_that_is_closed_is_told_and_nothing_is_done(tmp_path: Path) -> None:
+    command = [*_entry_point(), "--db", str(tmp_path / "auth.db"), "--store", str(tmp_path / "tokens"), "login", KEY]
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" >&-', "sh", *command],
+        input=TOKENS,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (3, 1)
+    assert "standard output" in done.stderr
+    assert not (tmp_path / "auth.db").exists()
+
+
+def test_a_standard_error_that_is_closed_never_becomes_a_ledger(tmp_path: Path) -> None:
+    command = [*_entry_point(), "--db", str(tmp_path / "auth.db"), "history", KEY]
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" 2>&- <&-', "sh", *command],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (3, "")
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_interrupt_while_it_loads_is_quiet_too(tmp_path: Path) -> None:
     code = (
         "import os, signal, threading; from projections.cli import main; "

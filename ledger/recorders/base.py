@@ -165,6 +165,10 @@ class LeaseRecorder(ApplicationRecorder):
         """
 
     @abstractmethod
+    def streams_after(self, stream: str, limit: int) -> Sequence[str]:
+        """The ids of the streams that sort after ``stream``, which need not be one, sorted, at most ``limit``."""
+
+    @abstractmethod
     def change_token(self) -> int:
         """A number that grows with every commit: by exactly one for an append of this recorder's own. Cheap.
 

@@ -88,6 +88,9 @@ class MemoryLeaseRecorder(POPOApplicationRecorder, LeaseRecorder):
         with self._database_lock:
             return sorted(stream for stream, index in self._stored_events_index.items() if index)
 
+    def streams_after(self, stream: str, limit: int) -> Sequence[str]:
+        return [following for following in self.streams() if following > stream][:limit]
+
     def change_token(self) -> int:
         self._check_open()
         return len(self._stored_events)

@@ -239,6 +239,9 @@ class PostgresLeaseRecorder(PostgresApplicationRecorder, LeaseRecorder):
     def streams(self) -> Sequence[str]:
         return [stream for (stream,) in self._read("streams")]
 
+    def streams_after(self, stream: str, limit: int) -> Sequence[str]:
+        return [following for (following,) in self._read("streams after", (stream, limit))]
+
     def change_token(self) -> int:
         return self.last_position()
 

@@ -3,10 +3,12 @@
 import re
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
+
+from ledger.addresses import is_well_formed, split_address, without_password
 
 __all__ = ["PostgresAddress"]
 
@@ -16,6 +18,7 @@ _EXPECTED: Final = (
     "expected postgresql://user@host:port/database, optionally with ?schema=name, create=no, reconnect=SECONDS, "
     "connections=NUMBER, and libpq's own options such as sslmode"
 )
+_ESCAPED: Final = "in a name or password write % as %25, @ as %40, : / ? # [ ] as %3A %2F %3F %23 %5B %5D"
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,14 @@ class PostgresAddress:
             ValueError: It is none, or an option is unknown or out of range. The text holds neither the password nor
                 any option's value but the schema's.
         """
-        parts = urlsplit(url)
+        parts = split_address(url)
+        account, at, hosts = parts.netloc.rpartition("@")
+        # As the last '@' is meant; the client library would end a password at the first one, and quote what follows.
+        plain = f"postgresql://{account.replace('@', '%40')}{at}{hosts}{parts.path}"
+        # What holds an '@' further on is the rest of a password that was not escaped, and no option of ours.
+        doubtful = parts.fragment or "@" in parts.query or not is_well_formed(plain)
+        if parts.scheme not in ("postgresql", "postgres") or doubtful:
+            raise ValueError(f"unreadable ledger URL {without_password(url)}: {_EXPECTED}; {_ESCAPED}")
         options = dict(parse_qsl(parts.query, keep_blank_values=True))
         schema = options.pop("schema", DEFAULT_SCHEMA)
         if not _SCHEMA.fullmatch(schema):
@@ -65,9 +75,8 @@ class PostgresAddress:
         for name in options:
             if name not in known:
                 raise ValueError(f"unknown option {name!r} in ledger URL: {_EXPECTED}")
-        account, at, hosts = parts.netloc.rpartition("@")
-        shown = f"postgresql://{account.partition(':')[0]}{at}{hosts}{parts.path}?schema={schema}"
-        uri = f"postgresql://{parts.netloc}{parts.path}?{urlencode(options, quote_via=quote)}"
+        shown = f"{without_password(plain)}?schema={schema}"
+        uri = f"{plain}?{urlencode(options, quote_via=quote)}"
         try:
             parameters = {name: str(value) for name, value in conninfo_to_dict(uri).items()}
         except psycopg.Error:

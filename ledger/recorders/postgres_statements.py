@@ -39,6 +39,8 @@ _STATEMENTS: Final[dict[str, LiteralString]] = {
     "last position": "SELECT coalesce(max(notification_id), 0) FROM {schema}.stored_events",
     "last version": "SELECT coalesce(max(originator_version), 0) FROM {schema}.stored_events WHERE originator_id = %s",
     "streams": "SELECT DISTINCT originator_id FROM {schema}.stored_events ORDER BY 1",
+    "streams after": "SELECT DISTINCT originator_id FROM {schema}.stored_events WHERE originator_id > %s "
+    "ORDER BY 1 LIMIT %s",
     "fold": "SELECT version, fold, digest, state FROM {schema}.stored_folds "
     "WHERE stream = %s AND version <= %s AND fold = %s ORDER BY version DESC LIMIT 1",
     "folds": "SELECT stream, version, fold, digest, state FROM {schema}.stored_folds ORDER BY stream, version",

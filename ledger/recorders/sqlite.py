@@ -343,6 +343,10 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
                 raise CorruptHistory(repr(stream), 0, "its stream is no lease")
         return [stream for (stream,) in found]
 
+    def streams_after(self, stream: str, limit: int) -> Sequence[str]:
+        query = "SELECT DISTINCT originator_id FROM stored_events WHERE originator_id > ? ORDER BY 1 LIMIT ?"
+        return [following for (following,) in self._read(query, (stream, limit))]
+
     def change_token(self) -> int:
         return self.last_position()
 

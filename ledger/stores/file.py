@@ -14,7 +14,7 @@ import msgspec
 
 from ledger.keys import LeaseKey
 from ledger.one_line import one_line
-from ledger.store_errors import TokenSerializationError
+from ledger.store_errors import UNUSABLE_TOKENS, TokenSerializationError
 from ledger.stores.base import ANY, Expectation, TokenStore, refuse_unless_expected, sorted_keys
 from ledger.stores.filenames import is_shortened, key_of_file_name, token_file_name
 from ledger.stores.locking import LOCK_TIMEOUT_SECS, held_lock
@@ -209,10 +209,10 @@ class FileTokenStore(TokenStore):
         """The keys that have a file, readable or not, sorted by realm, binding and profile.
 
         Files of other names are passed over. A shortened name tells its key by the ``lease_key`` in the file,
-        so one whose beginning was destroyed is passed over too.
+        so one whose beginning was destroyed, or that cannot be read, is passed over too.
 
         Raises:
-            TokenPermissionDenied: The folder, or a file with a shortened name, may not be read.
+            TokenPermissionDenied: The folder may not be read.
             TokenIOError: Reading failed.
         """
         found = (
@@ -221,7 +221,10 @@ class FileTokenStore(TokenStore):
         return sorted_keys(key for key in found if key is not None)
 
     def _embedded_key(self, name: str) -> LeaseKey | None:
-        data = self._read(self._prefix + name)
+        try:
+            data = self._read(self._prefix + name)
+        except UNUSABLE_TOKENS:
+            return None
         return next((key for key in keys_named_in(data or b"") if token_file_name(key) == name), None)
 
     def _sole_writer(self, name: str) -> AbstractContextManager[None]:

@@ -11,7 +11,9 @@ from projections.cli.explain_commands import explain
 from projections.cli.export import export
 from projections.cli.import_ import import_audit_trail
 from projections.cli.incident_commands import incident
+from projections.cli.log_lines import show_log_lines
 from projections.cli.login_commands import login, logout, status
+from projections.cli.moments import tell_assumed_utc
 from projections.cli.proof_commands import checkpoint, verify
 from projections.cli.replay_commands import replay
 from projections.cli.report import report
@@ -63,7 +65,14 @@ def lease_ledger(context: click.Context, db: str | None, store: str | None, acto
     if context.invoked_subcommand is None:
         click.echo(context.get_help(), err=True)
         context.exit(Exit.USAGE)
+    show_log_lines()
     context.obj = Session(db, store, actor)
+
+
+@lease_ledger.result_callback()
+def _after(result: object, **_: object) -> object:
+    tell_assumed_utc()
+    return result
 
 
 _COMMANDS = (

@@ -1,19 +1,22 @@
 """``history``, ``leases``, ``stale`` and ``rebuild``: answers of the audit log."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import click
 import msgspec
 
 from ledger.keys import LeaseKey
+from ledger.stores.base import TokenStore
 from projections.audit import AuditLog
-from projections.cli.moments import read_time
+from projections.cli.moments import time_option
 from projections.cli.output import Output, styled
-from projections.cli.session import Session, json_option, key_argument
-from projections.cli.text import utc
+from projections.cli.session import LARGEST, Session, json_option, key_argument
+from projections.cli.tables import Row
+from projections.history import HistoryEntry
 from projections.leases import CurrentLease
 from projections.time_travel import LeaseThen
+from projections.times import utc_from_ms, utc_from_s
 
 __all__ = ["Rebuilt", "caught_up", "history", "leases", "rebuild", "stale"]
 
@@ -26,9 +29,18 @@ class Rebuilt(msgspec.Struct, frozen=True):
 
 
 @contextlib.contextmanager
-def caught_up(session: Session, output: Output) -> Iterator[AuditLog]:
-    """The audit log of the session's ledger, brought up to date under a progress bar."""
-    with session.ledger() as ledger, AuditLog.open(ledger) as audit:
+def caught_up(
+    session: Session, output: Output, keys: Iterable[LeaseKey] = (), known_to: TokenStore | None = None
+) -> Iterator[AuditLog]:
+    """The audit log of the session's ledger, brought up to date under a progress bar.
+
+    Args:
+        session: Which ledger.
+        output: Where the progress is shown.
+        keys: Keys that the command is about, and that have to be there.
+        known_to: A store that may know them too.
+    """
+    with session.ledger(keys=keys, known_to=known_to) as ledger, AuditLog.open(ledger) as audit:
         with output.progress("reading the ledger") as progress:
             audit.catch_up(progress)
         yield audit
@@ -36,7 +48,7 @@ def caught_up(session: Session, output: Output) -> Iterator[AuditLog]:
 
 @click.command()
 @key_argument
-@click.option("--last", metavar="N", type=click.IntRange(min=0), help="Only the newest N events.")
+@click.option("--last", metavar="N", type=click.IntRange(1, LARGEST), help="Only the newest N events.")
 @json_option
 @click.pass_obj
 def history(session: Session, key: LeaseKey, last: int | None, as_json: bool) -> None:
@@ -49,27 +61,27 @@ def history(session: Session, key: LeaseKey, last: int | None, as_json: bool) ->
       lease-ledger --db auth.db history dev:openai:work --last 20
     """
     output = Output(as_json)
-    with caught_up(session, output) as audit:
-        entries = audit.history(key, last)
-    rows = [
-        (
-            str(entry.version),
-            entry.at_utc or str(entry.at_ms),
-            entry.summary,
-            styled(entry.phase),
-            str(entry.generation),
-            utc(entry.expires_at) if entry.credential_present else "",
-            entry.actor,
-            entry.cause or "",
-        )
-        for entry in entries
-    ]
     headings = ("version", "at", "what", "phase", "generation", "expires", "actor", "cause")
-    output.many(entries, headings, rows, empty=f"no events for {key}; 'lease-ledger leases' lists the keys there are")
+    empty = f"no events for {key}; 'lease-ledger leases' lists the keys there are"
+    with caught_up(session, output, [key]) as audit:
+        output.each(audit.each_entry(key, last), headings, _history_row, empty)
+
+
+def _history_row(entry: HistoryEntry) -> Row:
+    return (
+        str(entry.version),
+        utc_from_ms(entry.at_ms),
+        entry.summary,
+        styled(entry.phase),
+        str(entry.generation),
+        utc_from_s(entry.expires_at) if entry.credential_present else "",
+        entry.actor,
+        entry.cause or "",
+    )
 
 
 @click.command()
-@click.option("--at", "at_ms", metavar="TIME", type=read_time, help="As they were at this time, such as 15m (ago).")
+@time_option("--at", "at_ms", "As they were at this time.")
 @json_option
 @click.pass_obj
 def leases(session: Session, at_ms: int | None, as_json: bool) -> None:
@@ -83,28 +95,24 @@ def leases(session: Session, at_ms: int | None, as_json: bool) -> None:
       lease-ledger --db auth.db leases --at 2025-01-31T12:00Z
     """
     output = Output(as_json)
-    found: Sequence[CurrentLease | LeaseThen]
-    with caught_up(session, output) as audit:
-        found = audit.leases() if at_ms is None else audit.leases(at=at_ms)
-    rows = [
-        (
-            lease.key,
-            styled(lease.phase),
-            str(lease.generation),
-            utc(lease.expires_at) if lease.credential_present else "",
-            str(lease.version),
-            lease.at_utc or str(lease.at_ms),
-            lease.tag,
-            lease.actor,
-        )
-        for lease in found
-    ]
     headings = ("key", "phase", "generation", "expires", "version", "last change", "event", "actor")
-    output.many(
-        found,
-        headings,
-        rows,
-        empty="the ledger is empty: nobody has logged in yet" if at_ms is None else "nobody had logged in then",
+    with caught_up(session, output) as audit:
+        if at_ms is None:
+            output.each(audit.each_lease(), headings, _lease_row, "the ledger is empty: nobody has logged in yet")
+        else:
+            output.each(audit.each_lease(at=at_ms), headings, _lease_row, "nobody had logged in then")
+
+
+def _lease_row(lease: CurrentLease | LeaseThen) -> Row:
+    return (
+        lease.key,
+        styled(lease.phase),
+        str(lease.generation),
+        utc_from_s(lease.expires_at) if lease.credential_present else "",
+        str(lease.version),
+        utc_from_ms(lease.at_ms),
+        lease.tag,
+        lease.actor,
     )
 
 

@@ -1,74 +1,51 @@
 """How a command ends: one line on standard error that says what is wrong, and an exit code that says whose fault."""
 
+import contextlib
 import errno
 import os
 import sys
-import traceback
-from enum import IntEnum
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from ledger.errors import CorruptHistory, LeaseLedgerError, LedgerStorageError, UnknownEventTag
-from ledger.keys import IdentityError
-from ledger.lifecycle import TokenLifecycleClearError
-from ledger.refresh_errors import TokensNotSaved
-from ledger.store_errors import TokensChanged, TokenStoreError
-from projections.cli.text import printable
+from projections.cli.exit_codes import EXIT_CODES, Exit
+from projections.cli.failing import fail
+from projections.cli.signals import ending_when_told
 
 __all__ = ["EXIT_CODES", "Exit", "QuietGroup"]
 
 
-class Exit(IntEnum):
-    """The exit codes."""
-
-    OK = 0
-    REFUSED = 1
-    USAGE = 2
-    STORAGE = 3
-    VERIFICATION_FAILED = 4
-    INTERRUPTED = 130
-    PIPE_CLOSED = 141
-
-
-EXIT_CODES = (
-    "Exit codes: 0 all is well; 1 refused, nothing changed; 2 wrong usage; 3 the ledger, its history or a store "
-    "cannot be used; 4 verification found something; 130 interrupted."
-)
-
-_STORAGE = (
-    LedgerStorageError,
-    CorruptHistory,
-    UnknownEventTag,
-    TokenStoreError,
-    TokenLifecycleClearError,
-    TokensNotSaved,
-)
-
-
 class QuietGroup(click.Group):
-    """A group of commands that never shows a traceback, and every error as one line."""
+    """A group of commands that never shows a traceback, and every error as one line or one JSON object."""
 
-    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+    def main(self, args: Sequence[str] | None = None, *rest: Any, standalone_mode: bool = True, **extra: Any) -> Any:
         """Run a command; ends the process unless ``standalone_mode`` is off."""
-        code = self._run(*args, **extra)
+        given = sys.argv[1:] if args is None else list(args)
+        with ending_when_told() as told:
+            code = self._run(given, *rest, **extra)
+            _give_up_unwritten_output()
+        told.die()
         if not standalone_mode:
             return code
         sys.exit(code)
 
-    def _run(self, *args: Any, **extra: Any) -> int:
+    def _run(self, args: list[str], *rest: Any, **extra: Any) -> int:
+        as_json = _asks_for_json(args)
+        if sys.stdout is None:
+            return fail(OSError(errno.EBADF, "it is closed, and nothing was done", "standard output"), as_json=as_json)
         run: Any = super().main
         try:
-            result = run(*args, standalone_mode=False, **extra)
+            result = run(args, *rest, standalone_mode=False, **extra)
             sys.stdout.flush()
-        except (click.Abort, KeyboardInterrupt):
-            return Exit.INTERRUPTED
         except BrokenPipeError:
             return _pipe_closed()
-        except click.ClickException as error:
-            return _fail(_usage_text(error), error.exit_code)
+        except click.exceptions.NoArgsIsHelpError as error:
+            return _which_command(error, as_json)
+        except (click.Abort, KeyboardInterrupt):
+            return fail(KeyboardInterrupt(), as_json=as_json)
         except Exception as error:
-            return _fail(_text(error), _code(error))
+            return fail(error, as_json=as_json)
         return result if isinstance(result, int) else Exit.OK
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -76,47 +53,40 @@ class QuietGroup(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            raise click.exceptions.Exit(Exit.INTERRUPTED) from None
+            # click would write an empty line first.
+            raise click.Abort from None
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise click.exceptions.Exit(_pipe_closed()) from None
             raise
 
 
-def _fail(text: str, code: int) -> int:
-    click.echo(f"lease-ledger: {printable(text)}", err=True)
-    return code
+def _asks_for_json(args: Sequence[str]) -> bool:
+    options = args[: args.index("--")] if "--" in args else args
+    return "--json" in options
+
+
+def _which_command(error: click.exceptions.NoArgsIsHelpError, as_json: bool) -> int:
+    if as_json:
+        return fail(click.UsageError("which command?", error.ctx), as_json=True)
+    click.echo(error.format_message(), err=True)
+    return Exit.USAGE
 
 
 def _pipe_closed() -> int:
-    # Whoever read the output has gone. What is still buffered must not be tried again when the process ends.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _give_up_output()
     return Exit.PIPE_CLOSED
 
 
-def _usage_text(error: click.ClickException) -> str:
-    if isinstance(error, click.UsageError) and error.ctx is not None:
-        return f"{error.format_message()} See '{error.ctx.command_path} --help'."
-    return error.format_message()
+def _give_up_unwritten_output() -> None:
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except (OSError, ValueError):
+        _give_up_output()
 
 
-def _code(error: Exception) -> Exit:
-    if isinstance(error, IdentityError):
-        return Exit.USAGE
-    # A store in use by others is no broken store.
-    if isinstance(error, _STORAGE) and not isinstance(error, TokensChanged):
-        return Exit.STORAGE
-    if isinstance(error, LeaseLedgerError):
-        return Exit.REFUSED
-    return Exit.STORAGE
-
-
-def _text(error: Exception) -> str:
-    if isinstance(error, LeaseLedgerError):
-        return str(error)
-    if isinstance(error, OSError) and error.strerror:
-        where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror}"
-    # The text of an unforeseen error may quote a secret, so only its place is told.
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    return f"unexpected {type(error).__name__} at {place.filename}:{place.lineno}; please report it"
+def _give_up_output() -> None:
+    # What is still buffered would be tried again, and complained about, when the process ends.
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

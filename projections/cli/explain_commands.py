@@ -12,10 +12,11 @@ from projections.cli.audit_commands import caught_up
 from projections.cli.moments import moment_options
 from projections.cli.output import Output
 from projections.cli.session import Session, json_option, key_argument
-from projections.cli.showing import EVENT_HEADINGS, emit, event_row, say, value_text, when_text
+from projections.cli.showing import EVENT_HEADINGS, emit, event_row, say, value_text
 from projections.explain import StoredTokens, TokensCode, Verdict, VerdictCode
 from projections.time_travel import Change
 from projections.time_travel.changes import FIELDS
+from projections.times import utc_from_ms
 
 __all__ = ["Explanation", "explain", "show_verdict"]
 
@@ -71,7 +72,7 @@ def explain(
     output = Output(as_json)
     is_now = version is None and at_ms is None
     store, no_store = _store(session) if is_now else (None, None)
-    with ExitStack() as opened, caught_up(session, output) as audit:
+    with ExitStack() as opened, caught_up(session, output, [key], store) as audit:
         ledgers = [opened.enter_context(session._replace(db=peer).ledger()) for peer in peers]
         verdict = audit.explain(key, version, at_ms, store=store, peers=ledgers)
         changes = {field: audit.last_change(key, field, version, at_ms) for field in fields}
@@ -98,7 +99,7 @@ def _store(session: Session) -> tuple[TokenStore | None, StoredTokens | None]:
 def show_verdict(output: Output, verdict: Verdict) -> None:
     """A verdict for people: its words, its class, what else there is to know, and its proof."""
     say(f"{verdict.key}: {verdict.text}")
-    say(f"class: {verdict.code}, judged at {when_text(verdict.at_ms)}, after event {verdict.version}")
+    say(f"class: {verdict.code}, judged at {utc_from_ms(verdict.at_ms)}, after event {verdict.version}")
     if verdict.tokens is not None:
         say(f"tokens: {verdict.tokens.text} ({verdict.tokens.code})")
     for note in verdict.notes:
@@ -118,6 +119,6 @@ def _change_words(field: str, change: Change | None) -> str:
     by = change.by
     before, after = value_text(field, change.before), value_text(field, change.after)
     return (
-        f"{field} was last changed from {before} to {after} by {by.event.actor} at {when_text(by.event.at)} "
+        f"{field} was last changed from {before} to {after} by {by.event.actor} at {utc_from_ms(by.event.at)} "
         f"(event {by.version}: {event_row(by)[4]})"
     )

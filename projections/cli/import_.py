@@ -6,8 +6,9 @@ import click
 
 from projections.cli.exits import Exit
 from projections.cli.output import Output
-from projections.cli.session import json_option
-from projections.cli.text import printable
+from projections.cli.outputs import new_file
+from projections.cli.session import Session, json_option
+from projections.cli.terminal import write_line
 from projections.importing import ImportReport, import_trail
 
 __all__ = ["import_audit_trail"]
@@ -16,10 +17,11 @@ _SHOWN_LINES = 20
 
 
 @click.command("import")
-@click.argument("trail", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("trail", type=click.Path(path_type=Path))
 @click.option("--into", type=click.Path(path_type=Path), required=True, metavar="FILE", help="The new ledger file.")
 @json_option
-def import_audit_trail(trail: Path, into: Path, as_json: bool) -> int:
+@click.pass_obj
+def import_audit_trail(session: Session, trail: Path, into: Path, as_json: bool) -> int:
     """Make a ledger of the reference runtime's audit trail, to replay and explain its incidents.
 
     TRAIL is its tracing output as JSON lines; those of meerkat::auth::audit are imported. What they do not tell stays
@@ -34,13 +36,13 @@ def import_audit_trail(trail: Path, into: Path, as_json: bool) -> int:
     """
     output = Output(as_json)
     with output.progress("importing") as progress:
-        report = import_trail(trail, into, progress)
+        report = import_trail(trail, new_file(session, into), progress)
     output.one(report, _words(report))
     if not as_json:
         for kept_out in report.listed[:_SHOWN_LINES]:
-            click.echo(printable(f"line {kept_out.line} kept out: {kept_out.reason}"), err=True)
+            write_line(f"line {kept_out.line} kept out: {kept_out.reason}", err=True)
         if report.kept_out > _SHOWN_LINES:
-            click.echo(f"and {report.kept_out - _SHOWN_LINES:,} more; --json lists them", err=True)
+            write_line(f"and {report.kept_out - _SHOWN_LINES:,} more; --json lists them", err=True)
     return Exit.VERIFICATION_FAILED if report.kept_out else Exit.OK
 
 

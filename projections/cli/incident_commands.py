@@ -8,17 +8,18 @@ import msgspec
 from ledger.keys import LeaseKey
 from projections.cli.exits import Exit
 from projections.cli.explain_commands import show_verdict
-from projections.cli.incident_options import Choice, choice_options, chosen_incident
+from projections.cli.incident_options import Choice, choice_options, chosen_incident, loaded_incident
 from projections.cli.output import Output
+from projections.cli.outputs import FILE, force_option, is_standard, written
 from projections.cli.session import Session, json_option, keys_argument
-from projections.cli.showing import emit, key_list, say, when_text
+from projections.cli.showing import emit, key_list, say
 from projections.cli.stepping import show_steps
 from projections.explain import Verdict
-from projections.incident import BundleFinding, BundleRefused, Incident, Step
+from projections.incident import BundleFinding, BundleRefused, Step
+from projections.incident.bundle import is_saved_incident
+from projections.times import utc_from_ms
 
 __all__ = ["Checked", "Saved", "Shown", "incident"]
-
-_FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 class Saved(msgspec.Struct, frozen=True):
@@ -68,9 +69,10 @@ def incident() -> None:
 
 
 @incident.command()
-@click.argument("file", type=_FILE)
+@click.argument("file", type=FILE)
 @keys_argument
 @choice_options
+@force_option
 @json_option
 @click.pass_obj
 def save(
@@ -81,32 +83,37 @@ def save(
     until: int | None,
     correlation_id: str | None,
     attempt: str | None,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Save the events of some leases, a time, a correlation id or a refresh attempt as one file.
 
     It holds the events as stored, what proves their order, and each lease before and after them: whoever has it
-    can replay and explain it without the ledger. No event holds a secret. In JSON: one object.
+    can replay and explain it without the ledger. No event holds a secret. An earlier incident of that name is
+    replaced; "-" is standard output. In JSON: one object.
 
     \b
     Example:
       lease-ledger --db auth.db incident save lost.json dev:openai:work --since 2h
     """
     found = chosen_incident(session, keys, Choice(since, until, correlation_id, attempt), None)
-    found.save(file)
+    with written(session, file, own_kind=is_saved_incident, force=force) as out:
+        out.write(found.encoded())
+    if is_standard(file):
+        return
     answer = Saved(str(file), found.bundle.digest, len(found.keys), len(found.events))
     words = f"saved {answer.events} events of {key_list(found.keys)} in {file} (digest {answer.digest[:16]})"
     Output(as_json).one(answer, words)
 
 
 @incident.command()
-@click.argument("file", type=_FILE)
+@click.argument("file", type=FILE)
 @json_option
 @click.pass_obj
 def show(session: Session, file: Path, as_json: bool) -> int:
     """Check a saved incident, and show what happened and why. Needs no ledger.
 
-    In JSON: one object.
+    FILE may be "-" for standard input. In JSON: one object.
 
     \b
     Example:
@@ -114,7 +121,7 @@ def show(session: Session, file: Path, as_json: bool) -> int:
     """
     del session
     try:
-        found = Incident.load(file)
+        found = loaded_incident(file)
     except BundleRefused as refused:
         return _refused(refused, as_json)
     verdicts = tuple(found.explain(key) for key in found.keys)
@@ -123,7 +130,9 @@ def show(session: Session, file: Path, as_json: bool) -> int:
         emit(Shown(bundle.ledger_id, bundle.judged_at_ms, bundle.digest, verdicts, found.steps))
         return Exit.OK
     output = Output(as_json)
-    say(f"{len(found.events)} events of ledger {found.bundle.ledger_id}, up to {when_text(found.bundle.judged_at_ms)}")
+    say(
+        f"{len(found.events)} events of ledger {found.bundle.ledger_id}, up to {utc_from_ms(found.bundle.judged_at_ms)}"
+    )
     for verdict in verdicts:
         show_verdict(output, verdict)
     show_steps(output, found.steps)
@@ -131,21 +140,22 @@ def show(session: Session, file: Path, as_json: bool) -> int:
 
 
 @incident.command()
-@click.argument("file", type=_FILE)
+@click.argument("file", type=FILE)
 @click.option("--against-ledger", is_flag=True, help="Hold it against the ledger that --db names, too.")
 @json_option
 @click.pass_obj
 def verify(session: Session, file: Path, against_ledger: bool, as_json: bool) -> int:
     """Check everything in a saved incident: its digests, its order, its legality, and its states.
 
-    Without the ledger this shows accidents and edits, not a forger who made every digest anew. In JSON: one object.
+    Without the ledger this shows accidents and edits, not a forger who made every digest anew. FILE may be "-" for
+    standard input. In JSON: one object.
 
     \b
     Example:
       lease-ledger incident verify lost.json
     """
     try:
-        found = Incident.load(file)
+        found = loaded_incident(file)
     except BundleRefused as refused:
         return _refused(refused, as_json)
     findings: tuple[BundleFinding, ...] = ()

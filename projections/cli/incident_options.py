@@ -1,5 +1,7 @@
 """The options that choose an incident, from a ledger or a saved file, and those that change its history."""
 
+import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -8,11 +10,22 @@ import click
 
 from ledger.commands import Acquire, Command, MarkExpiring, MarkReauthRequired, Release
 from ledger.keys import IdentityError, LeaseKey
-from projections.cli.moments import read_time
+from projections.cli.moments import time_option
+from projections.cli.outputs import FILE, is_standard
 from projections.cli.session import Session
 from projections.incident import Change, Incident, Insertion
+from projections.incident.bundle import LONGEST_BYTES
+from projections.input_files import read_bounded
 
-__all__ = ["Choice", "change_from", "change_options", "choice_options", "chosen_incident", "file_option"]
+__all__ = [
+    "Choice",
+    "change_from",
+    "change_options",
+    "choice_options",
+    "chosen_incident",
+    "file_option",
+    "loaded_incident",
+]
 
 _INSERTABLE: Final[dict[str, Callable[[], Command]]] = {
     "login": lambda: Acquire(None),
@@ -20,6 +33,9 @@ _INSERTABLE: Final[dict[str, Callable[[], Command]]] = {
     "reauth": MarkReauthRequired,
     "logout": Release,
 }
+
+
+_POSITION: Final = re.compile(r"[0-9]{1,19}")
 
 
 class Choice(NamedTuple):
@@ -43,8 +59,8 @@ def choice_options(command: click.decorators.FC) -> click.decorators.FC:
     for option in (
         click.option("--attempt", metavar="ID", help="A refresh attempt, with what had published what it spent."),
         click.option("--correlation-id", metavar="ID", help="From the first to the last event filed under this."),
-        click.option("--until", metavar="TIME", type=read_time, help="Only up to this time."),
-        click.option("--since", metavar="TIME", type=read_time, help="Only from this time on, such as 2h (ago)."),
+        time_option("--until", "until", "Only up to this time."),
+        time_option("--since", "since", "Only from this time on."),
     ):
         command = option(command)
     return command
@@ -83,15 +99,28 @@ def chosen_incident(session: Session, keys: tuple[LeaseKey, ...], choice: Choice
     Raises:
         click.UsageError: A file and a choice were both given.
         BundleRefused: The file is not what was saved.
+        InputRefused: The file cannot be read.
         NothingSelected: No event answers the choice.
         LedgerStorageError: The ledger cannot be read.
     """
     if file is None:
-        with session.ledger() as ledger:
+        with session.ledger(keys=keys) as ledger:
             return Incident.select(ledger, keys, **choice._asdict())
     if keys or any(value is not None for value in choice):
         raise click.UsageError("a saved incident was chosen already: give a file, or keys and times.")
-    return Incident.load(file)
+    return loaded_incident(file)
+
+
+def loaded_incident(file: Path) -> Incident:
+    """A saved incident, from a file or, for ``-``, from standard input.
+
+    Raises:
+        BundleRefused: It is not what was saved.
+        InputRefused: There is no such file, it is no regular one or too long, or it cannot be read.
+    """
+    if not is_standard(file):
+        return Incident.load(file)
+    return Incident.of_bytes(read_bounded(sys.stdin.buffer, "standard input", most_bytes=LONGEST_BYTES))
 
 
 def change_from(
@@ -111,7 +140,7 @@ def change_from(
 
 
 def _insertion(position: str, key: str, what: str) -> Insertion:
-    if not position.isdecimal() or what not in _INSERTABLE:
+    if not _POSITION.fullmatch(position) or what not in _INSERTABLE:
         raise click.UsageError(
             f"--insert takes a position, a key and one of {', '.join(_INSERTABLE)}, not {position} {key} {what}."
         )
@@ -123,5 +152,4 @@ def _insertion(position: str, key: str, what: str) -> Insertion:
 
 def file_option(**attributes: Any) -> Callable[[click.decorators.FC], click.decorators.FC]:
     """``--incident FILE``."""
-    kind = click.Path(path_type=Path, dir_okay=False)
-    return click.option("--incident", "file", metavar="FILE", type=kind, **attributes)
+    return click.option("--incident", "file", metavar="FILE", type=FILE, **attributes)

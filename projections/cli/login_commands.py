@@ -11,12 +11,13 @@ from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
 from ledger.snapshot import NEVER_EXPIRES, AuthLeasePhase
 from ledger.status import AuthStatusPhase, project_published_auth_status
-from ledger.store_errors import TokenSerializationError
+from ledger.store_errors import UNUSABLE_TOKENS
 from ledger.stores.base import TokenStore
 from ledger.tokens import PersistedTokens, persisted_token_expires_at_epoch_secs
 from projections.cli.output import Output, styled
-from projections.cli.session import Session, any_key_argument, json_option, key_argument, read_tokens
-from projections.cli.text import utc
+from projections.cli.session import Session, any_key_argument, check_words, json_option, key_argument, read_tokens
+from projections.cli.tables import Row
+from projections.times import utc_from_s
 
 __all__ = ["LeaseStatus", "LoggedIn", "LoggedOut", "login", "logout", "status"]
 
@@ -40,7 +41,7 @@ class LoggedOut(msgspec.Struct, frozen=True):
     version: int | None
 
 
-class LeaseStatus(msgspec.Struct, frozen=True):
+class LeaseStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     """The answer of ``status``.
 
     Attributes:
@@ -51,6 +52,7 @@ class LeaseStatus(msgspec.Struct, frozen=True):
         expires_at: Epoch seconds; ``None`` means never.
         credential_present: Whether the lease holds a credential.
         tokens: ``stored``, ``none`` or ``unreadable``; ``None`` when no store was named.
+        detail: Why they are unreadable.
     """
 
     key: str
@@ -60,6 +62,7 @@ class LeaseStatus(msgspec.Struct, frozen=True):
     expires_at: int | None
     credential_present: bool
     tokens: str | None
+    detail: str | None = None
 
 
 @click.command()
@@ -67,10 +70,10 @@ class LeaseStatus(msgspec.Struct, frozen=True):
 @click.option(
     "--tokens-file",
     metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path),
+    type=click.Path(path_type=Path),
     help="Read the tokens from this file instead of standard input.",
 )
-@click.option("--cause", metavar="TEXT", help="Why, for the history. Never a secret.")
+@click.option("--cause", metavar="TEXT", callback=check_words, help="Why, for the history. Never a secret.")
 @json_option
 @click.pass_obj
 def login(session: Session, key: LeaseKey, tokens_file: Path | None, cause: str | None, as_json: bool) -> None:
@@ -96,7 +99,7 @@ def login(session: Session, key: LeaseKey, tokens_file: Path | None, cause: str 
         transition.event_id,
         transition.version,
     )
-    expires = utc(answer.expires_at)
+    expires = utc_from_s(answer.expires_at)
     Output(as_json).one(answer, f"logged in {key}: generation {answer.generation}, expires {expires}")
 
 
@@ -114,7 +117,7 @@ def logout(session: Session, key: LeaseKey, as_json: bool) -> None:
       lease-ledger --db auth.db --store tokens logout dev:openai:work
     """
     store = session.token_store()
-    with session.ledger() as ledger:
+    with session.ledger(keys=[key], known_to=store) as ledger:
         Credentials(ledger, store).logout(key)
         snapshot = ledger.snapshot(key)
     Output(as_json).one(LoggedOut(str(key), snapshot.generation, snapshot.version), f"logged out {key}")
@@ -134,25 +137,31 @@ def status(session: Session, key: LeaseKey | None, as_json: bool) -> None:
       lease-ledger --db auth.db status dev:openai:work
     """
     store = None if session.store is None else session.token_store()
-    with session.ledger() as ledger:
-        answers = [_status(ledger, store, one) for one in ([key] if key else ledger.keys())]
-    rows = [
-        (
-            answer.key,
-            styled(answer.status),
-            styled(answer.phase),
-            str(answer.generation),
-            utc(answer.expires_at) if answer.credential_present else "",
-            answer.tokens or "not asked",
-        )
-        for answer in answers
-    ]
     headings = ("key", "status", "phase", "generation", "expires", "tokens")
-    Output(as_json).many(answers, headings, rows, empty="the ledger is empty: nobody has logged in yet")
+    with session.ledger(keys=[key] if key else (), known_to=store) as ledger:
+        answers = (_status(ledger, store, one) for one in ([key] if key else ledger.each_key()))
+        Output(as_json).each(answers, headings, _status_row, empty="the ledger is empty: nobody has logged in yet")
+
+
+def _status_row(answer: LeaseStatus) -> Row:
+    return (
+        answer.key,
+        styled(answer.status),
+        styled(answer.phase),
+        str(answer.generation),
+        utc_from_s(answer.expires_at) if answer.credential_present else "",
+        _tokens_words(answer),
+    )
+
+
+def _tokens_words(answer: LeaseStatus) -> str:
+    if answer.tokens is None:
+        return "not asked"
+    return answer.tokens if answer.detail is None else f"{answer.tokens}: {answer.detail}"
 
 
 def _status(ledger: LeaseLedger, store: TokenStore | None, key: LeaseKey) -> LeaseStatus:
-    tokens, found = _stored(store, key)
+    tokens, found, detail = _stored(store, key)
     snapshot = ledger.snapshot(key)
     now = datetime.fromtimestamp(ledger.clock() / 1000, UTC)
     published = project_published_auth_status(now, tokens, snapshot)
@@ -164,14 +173,16 @@ def _status(ledger: LeaseLedger, store: TokenStore | None, key: LeaseKey) -> Lea
         snapshot.expires_at,
         snapshot.credential_present,
         found,
+        detail,
     )
 
 
-def _stored(store: TokenStore | None, key: LeaseKey) -> tuple[PersistedTokens | None, str | None]:
+def _stored(store: TokenStore | None, key: LeaseKey) -> tuple[PersistedTokens | None, str | None, str | None]:
+    """The tokens of one key, what is known of them, and the reason when it is little."""
     if store is None:
-        return None, None
+        return None, None, None
     try:
         tokens = store.load(key)
-    except TokenSerializationError:
-        return None, "unreadable"
-    return tokens, "none" if tokens is None else "stored"
+    except UNUSABLE_TOKENS as error:
+        return None, "unreadable", error.detail
+    return tokens, "none" if tokens is None else "stored", None

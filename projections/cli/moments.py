@@ -1,67 +1,76 @@
 """Moments on a command line: times, and stream versions where either may stand."""
 
-import re
 import time
-from datetime import UTC, datetime
+from collections.abc import Callable
 from typing import Final
 
 import click
 
+from projections.cli.terminal import write_line
 from projections.time_travel import At, When
+from projections.times import TIME_HELP, NotATime, parse_time, utc_from_ms
 
-__all__ = ["moment_options", "read_moment", "read_time"]
+__all__ = ["moment_argument", "moment_options", "tell_assumed_utc", "time_option"]
 
-_AGO: Final = re.compile(r"(\d+)([smhd])")
-_UNITS_MS: Final = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_HOW: Final = "a time looks like 2025-01-31T12:00:00Z, 1738324800000 (epoch milliseconds) or 15m (ago: s, m, h, d)"
+_NOW: Final = f"{__name__}.now_ms"
+_ASSUMED_UTC: Final = f"{__name__}.assumed_utc"
+_LEAST_TIME: Final = 10**9
+_HELP: Final = f"{TIME_HELP[0].upper()}{TIME_HELP[1:]}."
 
 
-def _time_ms(text: str) -> int | None:
-    """Epoch milliseconds of a time; ``None`` when it is none."""
-    if text.isdecimal():
-        return int(text)
-    ago = _AGO.fullmatch(text)
-    if ago is not None:
-        return time.time_ns() // 1_000_000 - int(ago[1]) * _UNITS_MS[ago[2]]
+def _read_time(context: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return round(moment.timestamp() * 1000)
+        return None if text is None else _read(context, parameter, text)
+    except NotATime as error:
+        raise click.BadParameter(f"{error}", context, parameter) from None
 
 
-def read_time(text: str) -> int:
-    """A time as epoch milliseconds. Without a time zone it is in UTC.
+def _read(context: click.Context, parameter: click.Parameter, text: str) -> int:
+    # All times of one command are told from the same now.
+    now_ms: int = context.meta.setdefault(_NOW, time.time_ns() // 1_000_000)
+    read = parse_time(text, now_ms)
+    if read.assumed_utc:
+        name = parameter.opts[0] if isinstance(parameter, click.Option) else parameter.make_metavar(context)
+        told: list[str] = context.meta.setdefault(_ASSUMED_UTC, [])
+        told.append(f"{name} {text.strip()} names no time zone; it was taken as UTC, {utc_from_ms(read.at_ms)}")
+    return read.at_ms
 
-    Raises:
-        click.BadParameter: It is none; the message says how one looks.
-    """
-    found = _time_ms(text)
-    if found is None:
-        raise click.BadParameter(f"{text!r} is no time; {_HOW}.")
-    return found
 
-
-def read_moment(text: str) -> When:
-    """A stream version, or a time; epoch milliseconds are told from a version by a leading ``@``.
-
-    Raises:
-        click.BadParameter: It is neither; the message says how they look.
-    """
-    if text.isdecimal():
+def _read_moment(context: click.Context, parameter: click.Parameter, text: str) -> When:
+    number = text.isascii() and text.isdecimal()
+    if number and len(text) <= len(str(_LEAST_TIME)) and int(text) < _LEAST_TIME:
         return int(text)
-    found = _time_ms(text.removeprefix("@"))
-    if found is None:
-        raise click.BadParameter(f"{text!r} is no moment; a version is a number, and {_HOW}, the number after an @.")
-    return At(found)
+    try:
+        return At(_read(context, parameter, text.removeprefix("@")))
+    except NotATime as error:
+        told = f"{text[:80]!r} is no moment; a version is a number below {_LEAST_TIME}, and {error}"
+        raise click.BadParameter(told, context, parameter) from None
+
+
+def tell_assumed_utc() -> None:
+    """Say on standard error, once, which times of this command were taken as UTC."""
+    context = click.get_current_context()
+    for told in context.meta.pop(_ASSUMED_UTC, ()):
+        write_line(f"lease-ledger: {told}", err=True)
+
+
+def time_option(name: str, variable: str, what: str) -> Callable[[click.decorators.FC], click.decorators.FC]:
+    """An option that takes a time, which the command gets as epoch milliseconds.
+
+    Args:
+        name: Such as ``--since``.
+        variable: The command's parameter.
+        what: What the time is for, as the help says it.
+    """
+    return click.option(name, variable, metavar="TIME", callback=_read_time, help=f"{what} {_HELP}")
+
+
+def moment_argument(name: str) -> Callable[[click.decorators.FC], click.decorators.FC]:
+    """An argument that is a stream version or a time: below a thousand million a number is a version."""
+    return click.argument(name, callback=_read_moment)
 
 
 def moment_options(command: click.decorators.FC) -> click.decorators.FC:
     """``--version`` and ``--at``."""
     version = click.option("--version", "version", metavar="N", type=click.IntRange(min=0), help="After this event.")
-    at = click.option(
-        "--at", "at_ms", metavar="TIME", type=read_time, help="At this time, such as 2025-01-31T12:00Z or 15m."
-    )
-    return version(at(command))
+    return version(time_option("--at", "at_ms", "At this time.")(command))

@@ -1,17 +1,26 @@
 """``verify`` and ``checkpoint``: what shows that nothing was changed."""
 
+import sys
 from pathlib import Path
+from typing import Final
 
 import click
 import msgspec
 
+from ledger.codec import UNREADABLE
 from ledger.verification import Checkpoint, Finding, Verification
 from projections.audit import AuditLog
 from projections.cli.exits import Exit
 from projections.cli.output import Cell, Output
+from projections.cli.outputs import FILE, force_option, is_standard, written
 from projections.cli.session import Session, json_option
+from projections.cli.terminal import write_line
+from projections.input_files import read_bounded, read_input
 
 __all__ = ["Verified", "checkpoint", "verify"]
+
+
+_LONGEST_CHECKPOINT_BYTES: Final = 1024 * 1024
 
 
 class Verified(msgspec.Struct, frozen=True):
@@ -36,8 +45,8 @@ class Verified(msgspec.Struct, frozen=True):
 @click.option(
     "--against",
     metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path),
-    help="A checkpoint kept from earlier, as a further witness.",
+    type=FILE,
+    help="A checkpoint kept from earlier, as a further witness; '-' for standard input.",
 )
 @json_option
 @click.pass_obj
@@ -63,19 +72,21 @@ def verify(session: Session, against: Path | None, as_json: bool) -> int:
         output.one(_answer(outcome), "")
     elif outcome.ok:
         against_what = " and ".join(outcome.witnesses)
-        click.echo(f"all is well: {outcome.checkpoint.position} events, checked against {against_what}")
+        write_line(f"all is well: {outcome.checkpoint.position} events, checked against {against_what}")
     else:
         _show(output, outcome)
     return Exit.OK if outcome.ok else Exit.VERIFICATION_FAILED
 
 
 @click.command()
+@click.option("--output", "-o", "file", type=FILE, metavar="FILE", default="-", help="A new file, instead of printing.")
+@force_option
 @json_option
 @click.pass_obj
-def checkpoint(session: Session, as_json: bool) -> None:
+def checkpoint(session: Session, file: Path, force: bool, as_json: bool) -> None:
     """Print a witness of everything recorded so far, as JSON. Keep it where the ledger's writers cannot reach it.
 
-    With --json on one line, else indented.
+    With --json on one line, else indented. With --output it becomes a file, whole or not at all.
 
     \b
     Example:
@@ -84,13 +95,19 @@ def checkpoint(session: Session, as_json: bool) -> None:
     """
     with session.ledger() as ledger:
         witness = msgspec.json.encode(ledger.checkpoint())
-    click.echo((witness if as_json else msgspec.json.format(witness, indent=2)).decode())
+    text = (witness if as_json else msgspec.json.format(witness, indent=2)) + b"\n"
+    with written(session, file, force=force) as out:
+        out.write(text)
 
 
 def _read_checkpoint(file: Path) -> Checkpoint:
+    if is_standard(file):
+        data = read_bounded(sys.stdin.buffer, "standard input", most_bytes=_LONGEST_CHECKPOINT_BYTES)
+    else:
+        data = read_input(file, most_bytes=_LONGEST_CHECKPOINT_BYTES)
     try:
-        return msgspec.json.decode(file.read_bytes(), type=Checkpoint)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        return msgspec.json.decode(data, type=Checkpoint)
+    except UNREADABLE as error:
         raise click.UsageError(f"{file} is no checkpoint ({error}); 'lease-ledger checkpoint' prints one.") from error
 
 
@@ -111,4 +128,4 @@ def _show(output: Output, outcome: Verification) -> None:
         for finding in outcome.findings
     ]
     output.many(outcome.findings, ("witness", "position", "key", "version", "what is wrong"), rows, empty="")
-    click.echo(f"lease-ledger: verification failed: {len(outcome.findings)} findings; keep the file as it is", err=True)
+    write_line(f"lease-ledger: verification failed: {len(outcome.findings)} findings; keep the file as it is", err=True)

@@ -7,7 +7,6 @@ import click
 import msgspec
 
 from ledger.keys import LeaseKey
-from projections.answers import to_json
 from projections.cli.incident_options import (
     Choice,
     change_from,
@@ -16,6 +15,7 @@ from projections.cli.incident_options import (
     chosen_incident,
     file_option,
 )
+from projections.cli.moments import tell_assumed_utc
 from projections.cli.output import Cell, Output
 from projections.cli.session import Session, json_option, keys_argument
 from projections.cli.showing import emit, say, value_text
@@ -70,10 +70,11 @@ def replay(
         _show_changed(incident, change, as_json)
     elif as_json:
         for step in _steps(incident, where):
-            click.echo(to_json(step))
+            emit(step)
     elif where is not None or not (sys.stdin.isatty() and sys.stdout.isatty()):
         show_steps(Output(as_json=False), _steps(incident, where))
     else:
+        tell_assumed_utc()
         Stepper(incident, _ask, say).run()
 
 

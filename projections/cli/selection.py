@@ -7,7 +7,7 @@ from typing import Any, Final
 import click
 
 from ledger.keys import LeaseKey
-from projections.cli.moments import read_time
+from projections.cli.moments import time_option
 from projections.cli.session import keys_argument
 from projections.export import Selection
 from projections.tags import full_tag
@@ -58,8 +58,8 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     wrapped: Callable[..., Any] = chosen
     for option in (
-        click.option("--until", metavar="TIME", type=read_time, help="Only up to this time."),
-        click.option("--since", metavar="TIME", type=read_time, help="Only from this time on, such as 2h (ago)."),
+        time_option("--until", "until", "Only up to this time."),
+        time_option("--since", "since", "Only from this time on."),
         tag_option,
         keys_argument,
     ):

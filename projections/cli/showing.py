@@ -3,42 +3,36 @@
 from collections.abc import Iterable
 from typing import Any
 
-import click
 import msgspec
 
 from ledger.keys import LeaseKey
 from ledger.reading import RecordedEvent
 from ledger.state import LeaseState
-from projections.answers import to_json, to_plain
+from projections.answers import to_plain
 from projections.audit_rows import summary as summary_of
 from projections.cli.output import Cell, styled
-from projections.cli.text import printable, utc
+from projections.cli.terminal import write_json, write_line
 from projections.time_travel.changes import FIELDS
-from projections.time_travel.moments import utc as utc_ms
+from projections.times import utc_from_ms, utc_from_s
 
-__all__ = ["EVENT_HEADINGS", "emit", "event_row", "key_list", "say", "state_rows", "summary", "value_text", "when_text"]
+__all__ = ["EVENT_HEADINGS", "emit", "event_row", "key_list", "say", "state_rows", "summary", "value_text"]
 
 EVENT_HEADINGS = ("position", "key", "version", "at", "what", "actor", "cause")
 
 
 def emit(answer: msgspec.Struct) -> None:
     """One JSON object on standard output."""
-    click.echo(to_json(answer).decode())
+    write_json(to_plain(answer))
 
 
 def say(text: str) -> None:
     """A line for people."""
-    click.echo(printable(text))
+    write_line(text)
 
 
 def summary(recorded: RecordedEvent) -> str:
     """An event in a few words."""
     return summary_of(recorded.event)
-
-
-def when_text(at_ms: int) -> str:
-    """A time in milliseconds for people."""
-    return utc_ms(at_ms) or str(at_ms)
 
 
 def event_row(recorded: RecordedEvent) -> tuple[str, ...]:
@@ -47,7 +41,7 @@ def event_row(recorded: RecordedEvent) -> tuple[str, ...]:
         str(recorded.position),
         str(recorded.key),
         str(recorded.version),
-        when_text(recorded.event.at),
+        utc_from_ms(recorded.event.at),
         summary(recorded),
         recorded.event.actor,
         recorded.event.cause or "",
@@ -57,11 +51,11 @@ def event_row(recorded: RecordedEvent) -> tuple[str, ...]:
 def value_text(field: str, value: Any) -> str:
     """The value of a field of a lease's state."""
     if field == "expires_at":
-        return utc(value)
+        return utc_from_s(value)
     if value is None:
         return "none"
     if field in ("published_at", "latest_published_at"):
-        return when_text(value)
+        return utc_from_ms(value)
     if isinstance(value, str):
         return str(value)
     return msgspec.json.encode(to_plain(value)).decode()

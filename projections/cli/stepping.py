@@ -1,14 +1,18 @@
 """Steps of an incident for people: in a table, and one by one on a terminal."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from ledger.errors import LeaseLedgerError
 from projections.cli.output import Cell, Output, styled
-from projections.cli.showing import event_row, summary, value_text, when_text
+from projections.cli.showing import event_row, summary, value_text
 from projections.incident import Incident, Step, parse_condition
+from projections.times import utc_from_ms
 
 __all__ = ["Stepper", "show_steps", "step_lines"]
+
+_NUMBER: Final = re.compile("[0-9]{1,18}")
 
 HELP: Final = (
     "n or Enter: next    p: back    g N: to step N (0: the start)    @N: to a position    e ID: to an event",
@@ -39,7 +43,7 @@ def step_lines(step: Step) -> list[str]:
     lines = [
         f"step {step.number}: {summary(recorded)}",
         f"  {recorded.key}, event {recorded.version}, position {recorded.position}, id {recorded.event.id}",
-        f"  by {recorded.event.actor} at {when_text(recorded.event.at)}",
+        f"  by {recorded.event.actor} at {utc_from_ms(recorded.event.at)}",
     ]
     if recorded.event.cause:
         lines.append(f"  cause: {recorded.event.cause}")
@@ -87,10 +91,10 @@ class Stepper:
             case "p":
                 replay.back()
                 self._moved(replay.step, "this is the start")
-            case "g" if rest.isdecimal():
+            case "g" if _NUMBER.fullmatch(rest):
                 replay.go_to(int(rest))
                 self._moved(replay.step, "this is the start")
-            case "@" if rest.isdecimal():
+            case "@" if _NUMBER.fullmatch(rest):
                 self._moved(replay.go_to_position(int(rest)), "")
             case "e" if rest:
                 self._moved(replay.go_to_event(rest), "")

@@ -1,16 +1,22 @@
 """``init``, ``backup`` and ``copy``: where a ledger lies."""
 
 import contextlib
+import os
 from pathlib import Path
+from urllib.parse import quote, unquote_to_bytes
 
 import click
 
+from ledger.addresses import split_address
 from ledger.copying import Copied
 from ledger.copying import backup as back_up
 from ledger.copying import copy as copy_ledger
 from ledger.stores.encryption import new_token_key as make_token_key
 from projections.cli.output import Output
+from projections.cli.outputs import new_file
+from projections.cli.places import looks_like_an_address
 from projections.cli.session import Session, json_option
+from projections.cli.terminal import write_line
 
 __all__ = ["backup", "copy", "init", "new_token_key", "rotate_token_key"]
 
@@ -25,7 +31,7 @@ def init(session: Session) -> None:
       lease-ledger --db postgresql://agent@db/auth init
     """
     with session.ledger(create=True) as ledger:
-        click.echo(f"ledger {ledger.ledger_id} is ready")
+        write_line(f"ledger {ledger.ledger_id} is ready")
 
 
 @click.command()
@@ -44,7 +50,7 @@ def backup(session: Session, file: Path, as_json: bool) -> None:
     """
     output = Output(as_json)
     with session.ledger() as ledger, output.progress("backing up") as progress:
-        written = back_up(ledger, file, progress=progress)
+        written = back_up(ledger, new_file(session, file), progress=progress)
     output.one(written, _words(written, str(file)))
 
 
@@ -63,7 +69,11 @@ def copy(session: Session, target: str, as_json: bool) -> None:
     """
     output = Output(as_json)
     with session.ledger() as ledger, output.progress("copying") as progress:
-        written = copy_ledger(ledger, target, progress=progress)
+        url = _target_url(session, target)
+        try:
+            written = copy_ledger(ledger, url, progress=progress)
+        except ValueError as error:
+            raise click.UsageError(f"{error}.") from error
     output.one(written, _words(written, "the target"))
 
 
@@ -77,7 +87,7 @@ def new_token_key() -> None:
     Example:
       (umask 077; lease-ledger new-token-key > token.key)
     """
-    click.echo(make_token_key())
+    write_line(make_token_key())
 
 
 @click.command("rotate-token-key")
@@ -92,7 +102,22 @@ def rotate_token_key(session: Session) -> None:
       lease-ledger --store postgresql://agent@db/auth rotate-token-key
     """
     with contextlib.closing(session.token_database()) as store:
-        click.echo(f"{store.rotate()} sets of tokens were sealed again with the first key")
+        write_line(f"{store.rotate()} sets of tokens were sealed again with the first key")
+
+
+def _target_url(session: Session, target: str) -> str:
+    """The URL to copy to; a path is a new file."""
+    try:
+        parts = split_address(target)
+    except ValueError as error:
+        raise click.UsageError(f"{error}.") from None
+    if "://" in target and (parts.scheme != "sqlite" or parts.netloc):
+        return target
+    if "://" not in target and looks_like_an_address(target):
+        raise click.UsageError("a ledger is copied to a new file, or to postgresql://user@host/database.")
+    path = os.fsdecode(unquote_to_bytes(os.fsencode(parts.path)))[1:] if "://" in target else target
+    options = f"?{parts.query}" if "://" in target and parts.query else ""
+    return f"sqlite:///{quote(os.fsencode(new_file(session, Path(path))))}{options}"
 
 
 def _words(written: Copied, where: str) -> str:

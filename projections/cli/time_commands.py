@@ -4,13 +4,13 @@ import click
 
 from ledger.keys import LeaseKey
 from projections.cli.audit_commands import caught_up
-from projections.cli.moments import moment_options, read_moment, read_time
+from projections.cli.moments import moment_argument, moment_options, time_option
 from projections.cli.output import Output, styled
 from projections.cli.selection import tag_option
-from projections.cli.session import Session, json_option, key_argument, keys_argument
-from projections.cli.showing import emit, event_row, say, state_rows, value_text, when_text
-from projections.cli.text import utc
+from projections.cli.session import LARGEST, Session, json_option, key_argument, keys_argument
+from projections.cli.showing import emit, event_row, say, state_rows, value_text
 from projections.time_travel import LeaseAsOf, When
+from projections.times import utc_from_ms, utc_from_s
 
 __all__ = ["as_of", "diff", "timeline"]
 
@@ -33,7 +33,7 @@ def as_of(session: Session, key: LeaseKey, version: int | None, at_ms: int | Non
     if version is not None and at_ms is not None:
         raise click.UsageError("give --version or --at, not both.")
     output = Output(as_json)
-    with caught_up(session, output) as audit:
+    with caught_up(session, output, [key]) as audit:
         found = audit.as_of(key, version, at_ms)
     if as_json:
         emit(found)
@@ -56,14 +56,15 @@ def _as_of_words(found: LeaseAsOf) -> str:
 
 @click.command()
 @key_argument
-@click.argument("a", type=read_moment)
-@click.argument("b", type=read_moment)
+@moment_argument("a")
+@moment_argument("b")
 @json_option
 @click.pass_obj
 def diff(session: Session, key: LeaseKey, a: When, b: When, as_json: bool) -> None:
     """Show what changed on a lease between two moments, and by which events.
 
-    A and B are stream versions, or times. In JSON: one object.
+    A and B are stream versions, or times as --at of other commands takes them; a number of ten digits is epoch
+    seconds, of thirteen milliseconds, and a time without a zone is UTC. In JSON: one object.
 
     \b
     Example:
@@ -71,7 +72,7 @@ def diff(session: Session, key: LeaseKey, a: When, b: When, as_json: bool) -> No
       lease-ledger --db auth.db diff dev:openai:work 2025-01-31T12:00Z 15m
     """
     output = Output(as_json)
-    with caught_up(session, output) as audit:
+    with caught_up(session, output, [key]) as audit:
         found = audit.diff(key, a, b)
     if as_json:
         emit(found)
@@ -106,10 +107,14 @@ def diff(session: Session, key: LeaseKey, a: When, b: When, as_json: bool) -> No
 @click.option("--actor", "actors", multiple=True, metavar="NAME", help="Only by this actor; may be repeated.")
 @tag_option
 @click.option("--correlation-id", metavar="ID", help="Only what is filed under this.")
-@click.option("--since", metavar="TIME", type=read_time, help="Only from this time on.")
-@click.option("--until", metavar="TIME", type=read_time, help="Only up to this time.")
-@click.option("--after", metavar="POSITION", type=click.IntRange(min=0), default=0, help="The cursor of the last page.")
-@click.option("--limit", metavar="N", type=click.IntRange(min=1), default=100, show_default=True, help="Most events.")
+@time_option("--since", "since", "Only from this time on.")
+@time_option("--until", "until", "Only up to this time.")
+@click.option(
+    "--after", metavar="POSITION", type=click.IntRange(0, LARGEST), default=0, help="The cursor of the last page."
+)
+@click.option(
+    "--limit", metavar="N", type=click.IntRange(1, LARGEST), default=100, show_default=True, help="Most events."
+)
 @json_option
 @click.pass_obj
 def timeline(
@@ -133,7 +138,7 @@ def timeline(
       lease-ledger --db auth.db timeline --since 2h --tag refresh_failed
     """
     output = Output(as_json)
-    with caught_up(session, output) as audit:
+    with caught_up(session, output, keys) as audit:
         page = audit.timeline(
             keys or None,
             actors=actors or None,
@@ -150,11 +155,11 @@ def timeline(
     rows = [
         (
             str(entry.position),
-            entry.at_utc or when_text(entry.at_ms),
+            utc_from_ms(entry.at_ms),
             entry.key,
             entry.summary,
             styled(entry.phase),
-            utc(entry.expires_at) if entry.credential_present else "",
+            utc_from_s(entry.expires_at) if entry.credential_present else "",
             entry.actor,
             f"clock back {entry.clock_back_ms} ms" if entry.clock_back_ms else "",
         )

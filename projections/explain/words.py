@@ -2,7 +2,7 @@
 
 from ledger.events import LeaseRefreshFailed
 from ledger.reading import RecordedEvent
-from projections.time_travel.moments import utc
+from projections.times import utc_text
 
 __all__ = ["attempt", "cause", "failure", "failure_details", "seconds", "time", "who_when"]
 
@@ -14,7 +14,7 @@ def who_when(recorded: RecordedEvent) -> str:
 
 def time(at_ms: int) -> str:
     """A time, to the second where nothing is lost by it."""
-    shown = utc(at_ms)
+    shown = utc_text(at_ms)
     if shown is None:
         return f"{at_ms} ms"
     return shown.replace(".000Z", "Z")

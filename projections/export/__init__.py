@@ -5,14 +5,24 @@ Events carry no secrets, and so exports carry none either.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import IO, Final
+from typing import Final, Protocol
 
 from ledger.lease_ledger import LeaseLedger
 from ledger.reading import RecordedEvent
 from projections.export import cloudevents, jsonl, ocsf, spreadsheet
 from projections.export.selection import EVERYTHING, TAGS, Selection, selected
 
-__all__ = ["EVERYTHING", "FORMATS", "TAGS", "Lines", "Selection", "export_events", "export_lines", "selected"]
+__all__ = [
+    "EVERYTHING",
+    "FORMATS",
+    "TAGS",
+    "Lines",
+    "Selection",
+    "TextSink",
+    "export_events",
+    "export_lines",
+    "selected",
+]
 
 Lines = Callable[[Iterable[RecordedEvent], LeaseLedger], Iterator[str]]
 """Turns events into lines of text, each with its line break."""
@@ -31,6 +41,13 @@ FORMATS: Final[Mapping[str, Lines]] = MappingProxyType(
 _PROGRESS_EVERY: Final = 1000
 
 
+class TextSink(Protocol):
+    """What takes lines of text, such as a text file."""
+
+    def write(self, text: str, /) -> object:
+        """Take one line, its line break included."""
+
+
 def export_lines(ledger: LeaseLedger, form: str = "jsonl", selection: Selection = EVERYTHING) -> Iterator[str]:
     """The chosen events as lines of text, read from the ledger as they are asked for.
 
@@ -47,7 +64,7 @@ def export_lines(ledger: LeaseLedger, form: str = "jsonl", selection: Selection 
 
 def export_events(
     ledger: LeaseLedger,
-    out: IO[str],
+    out: TextSink,
     form: str = "jsonl",
     selection: Selection = EVERYTHING,
     progress: Callable[[int], None] | None = None,

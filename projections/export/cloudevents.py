@@ -18,7 +18,7 @@ from ledger.lease_ledger import LeaseLedger
 from ledger.reading import RecordedEvent
 from projections.export.json_text import json_line
 from projections.export.jsonl import event_fields
-from projections.export.moments import utc_text
+from projections.times import utc_text
 
 __all__ = ["DATA_SCHEMA", "lines", "lines_with_expiry", "row"]
 

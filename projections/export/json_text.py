@@ -2,18 +2,12 @@
 
 from typing import Any, Final
 
-import msgspec
+from projections.printable import to_printable_json
 
 __all__ = ["GREATEST_NUMBER", "exact", "json_line"]
 
 GREATEST_NUMBER: Final = 2**53 - 1
 """The greatest integer that every JSON reader keeps (RFC 7493); JavaScript and jq round greater ones."""
-
-_LINE_BREAKS: Final = {
-    "\u0085".encode(): b"\\u0085",
-    "\u2028".encode(): b"\\u2028",
-    "\u2029".encode(): b"\\u2029",
-}
 
 
 def exact(value: Any) -> Any:
@@ -30,10 +24,6 @@ def exact(value: Any) -> Any:
 def json_line(document: dict[str, Any]) -> str:
     """The document as one line of JSON, its line break included.
 
-    Characters that some readers take for the end of a line are escaped.
+    What is no visible character is escaped, so that no reader takes one for the end of a line, and no terminal obeys.
     """
-    line = msgspec.json.encode(document)
-    for raw, escaped in _LINE_BREAKS.items():
-        if raw in line:
-            line = line.replace(raw, escaped)
-    return line.decode() + "\n"
+    return to_printable_json(document) + "\n"

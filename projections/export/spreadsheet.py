@@ -3,7 +3,9 @@
 An empty cell says that the event carries no such field; ``never`` in ``expires_at``, that the credential never
 expires. Times are given twice: as the event tells them, and in UTC for people where a calendar reaches that far.
 
-A text that a spreadsheet would take for a formula gets an apostrophe before it. Numbers are written with all their
+A text that a spreadsheet would take for a formula gets an apostrophe before it. Control characters stay as they were
+recorded: this is data for programs, and a terminal is no place for it (the ``export`` command escapes them there).
+Numbers are written with all their
 digits; a spreadsheet rounds those of more than fifteen.
 """
 
@@ -16,7 +18,7 @@ import msgspec
 from ledger.events import LeaseAcquired, LeaseRefreshed, LeaseRestored
 from ledger.lease_ledger import LeaseLedger
 from ledger.reading import RecordedEvent
-from projections.export.moments import utc_text
+from projections.times import utc_text
 
 __all__ = ["COLUMNS", "lines", "row"]
 

@@ -7,11 +7,13 @@ from typing import BinaryIO, Final
 
 import msgspec
 
+from ledger.copying import new_ledger_file
 from ledger.errors import LeaseLedgerError
 from ledger.lease_ledger import LeaseLedger
 from ledger.recorders.sqlite_address import sqlite_url
 from projections.importing.events import IMPORT_ACTOR, TrailRecorder, is_imported
 from projections.importing.trail import TARGET, Aside, TrailLine, UnusableLine, read_line
+from projections.input_files import open_input
 
 __all__ = [
     "IMPORT_ACTOR",
@@ -92,17 +94,20 @@ def import_trail(
 
     Raises:
         AlreadyThere: ``into`` exists. An import is never repeated into the same ledger.
-        OSError: The trail cannot be read.
-        LedgerStorageError: The ledger cannot be written; what was made of it is to be removed.
+        InputRefused: There is no such trail, it is no regular file, or it cannot be read.
+        LedgerStorageError: The ledger cannot be written. Nothing is left of it.
     """
     trail, target = Path(source), Path(into).absolute()
-    with trail.open("rb") as lines:
-        if target.exists():
+    with open_input(trail) as lines:
+        if os.path.lexists(target):
             raise AlreadyThere(
                 f"{target} exists already, and may hold this trail; an import makes a new ledger: name another file"
             )
         # Not synchronised event by event: an import that a power cut ends is made anew.
-        with LeaseLedger.open(f"{sqlite_url(target)}?synchronous=normal") as ledger:
+        with (
+            new_ledger_file(target) as unfinished,
+            LeaseLedger.open(f"{sqlite_url(unfinished)}?synchronous=normal") as ledger,
+        ):
             return _import(lines, trail, target, ledger, progress)
 
 

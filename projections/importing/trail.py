@@ -6,7 +6,6 @@ them.
 """
 
 import re
-from datetime import datetime
 from enum import Enum
 from typing import Any, Final
 
@@ -15,13 +14,14 @@ import msgspec
 from ledger.keys import IdentityError, LeaseKey
 from ledger.phases import BY_EVENT, TRANSITIONS, Transition
 from ledger.snapshot import AuthLeasePhase
+from projections.times import NotATime, parse_iso
 
 __all__ = ["TARGET", "Aside", "TrailLine", "UnusableLine", "read_line"]
 
 TARGET: Final = "meerkat::auth::audit"
 
 _RELEASED: Final = AuthLeasePhase.RELEASED
-_TIMESTAMP: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.IGNORECASE)
+_TIMESTAMP: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.IGNORECASE | re.ASCII)
 _PHASES: Final = {phase.value.replace("_", ""): phase for phase in AuthLeasePhase}
 _ACTIONS: Final = {
     "acquire_lease": Transition.ACQUIRE,
@@ -112,13 +112,12 @@ def _time(value: object) -> int:
     if not isinstance(value, str) or not _TIMESTAMP.fullmatch(value):
         raise UnusableLine("its timestamp is no RFC 3339 date and time")
     try:
-        at = datetime.fromisoformat(value.upper())
-        since_epoch = at - datetime.fromisoformat("1970-01-01T00:00:00Z")
-    except (ValueError, OverflowError):
+        at_ms = parse_iso(value).at_ms
+    except NotATime:
         raise UnusableLine("its timestamp is no date of the calendar") from None
-    if since_epoch.days < 0:
+    if at_ms < 0:
         raise UnusableLine("its timestamp lies before 1970")
-    return (since_epoch.days * 86_400 + since_epoch.seconds) * 1000 + since_epoch.microseconds // 1000
+    return at_ms
 
 
 def _key(fields: dict[str, Any]) -> LeaseKey:

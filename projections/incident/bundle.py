@@ -11,11 +11,46 @@ from typing import Final
 
 import msgspec
 
+from ledger.errors import LeaseLedgerError
 from ledger.state import LeaseState
 
-__all__ = ["FORMAT", "Bundle", "BundledEvent", "BundledStream", "Edge", "Selection", "encode", "seal"]
+__all__ = [
+    "FORMAT",
+    "LONGEST_BYTES",
+    "Bundle",
+    "BundledEvent",
+    "BundledStream",
+    "Edge",
+    "IncidentTooLong",
+    "Selection",
+    "encode",
+    "is_saved_incident",
+    "seal",
+]
 
 FORMAT: Final = "lease-ledger incident 1"
+_HEAD: Final = b'{\n "format": "lease-ledger incident '
+
+LONGEST_BYTES: Final = 256 * 1024 * 1024
+"""How long a saved incident may be; whatever is longer is some other file."""
+
+
+class IncidentTooLong(LeaseLedgerError):
+    """An incident is longer than what can be read back.
+
+    Attributes:
+        length_bytes: How long it is.
+    """
+
+    def __init__(self, length_bytes: int) -> None:
+        super().__init__(length_bytes)
+        self.length_bytes = length_bytes
+
+    def __str__(self) -> str:
+        return (
+            f"the incident has {self.length_bytes:,} bytes, and a saved one at most {LONGEST_BYTES:,}; "
+            "choose fewer events by key or time"
+        )
 
 
 class Selection(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -105,6 +140,11 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def encode(bundle: Bundle) -> bytes:
     """The bytes of the file: the same for the same contents."""
     return msgspec.json.format(msgspec.json.encode(bundle), indent=1) + b"\n"
+
+
+def is_saved_incident(head: bytes) -> bool:
+    """Whether a file that begins like this was saved as an incident, by whatever version."""
+    return head.startswith(_HEAD)
 
 
 def seal(bundle: Bundle) -> Bundle:

@@ -1,10 +1,8 @@
 """An incident: a piece of a ledger to look at closely, with the ledger or without it."""
 
 import os
-import tempfile
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from pathlib import Path
 from typing import Self
 
 from ledger.keys import LeaseKey
@@ -12,12 +10,14 @@ from ledger.lease_ledger import LeaseLedger
 from ledger.reading import RecordedEvent
 from projections.explain.explaining import explain
 from projections.explain.verdict import Verdict
-from projections.incident.bundle import Bundle, Selection, encode
+from projections.incident.bundle import LONGEST_BYTES, Bundle, IncidentTooLong, Selection, encode, is_saved_incident
 from projections.incident.checking import BundleFinding, BundleRefused, check, check_against, decode
 from projections.incident.counterfactual import Change, Counterfactual, replay_changed
 from projections.incident.selection import select
 from projections.incident.steps import Replay, Step, steps_of
 from projections.incident.streams import BundleStreams
+from projections.input_files import read_input
+from projections.output_files import output_file
 from projections.time_travel.changes import Change as FieldChange
 from projections.time_travel.changes import last_change
 from projections.time_travel.difference import LeaseDifference, diff
@@ -89,20 +89,45 @@ class Incident:
 
         Raises:
             BundleRefused: The file is not what was saved; the event at fault is named where that can be told.
-            OSError: The file cannot be read.
+            InputRefused: There is no such file, it is no regular one or too long, or it cannot be read.
         """
-        return cls(decode(Path(path).read_bytes()))
+        return cls.of_bytes(read_input(path, most_bytes=LONGEST_BYTES))
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the incident as one file, replacing what is there whole or not at all.
+    @classmethod
+    def of_bytes(cls, data: bytes) -> Self:
+        """Read the contents of a saved incident and check everything in it.
 
         Raises:
-            OSError: The file cannot be written.
+            BundleRefused: They are not what was saved; the event at fault is named where that can be told.
         """
-        target = Path(path)
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}-", delete=False) as fresh:
-            fresh.write(encode(self.bundle))
-        Path(fresh.name).replace(target)
+        return cls(decode(data))
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the incident as one file, whole or not at all. An earlier saved incident is replaced.
+
+        Args:
+            path: Where to.
+            overwrite: Whether another file may be replaced too; a ledger, an audit file or tokens never are.
+
+        Raises:
+            OutputRefused: Something else is there, or there is no such folder. Nothing was written.
+            IncidentTooLong: It could not be read back. Nothing was written.
+            OSError: Writing failed. What was there is there still.
+        """
+        data = self.encoded()
+        with output_file(path, own_kind=is_saved_incident, overwrite=overwrite) as file:
+            file.write(data)
+
+    def encoded(self) -> bytes:
+        """What :meth:`save` writes.
+
+        Raises:
+            IncidentTooLong: It could not be read back.
+        """
+        data = encode(self.bundle)
+        if len(data) > LONGEST_BYTES:
+            raise IncidentTooLong(len(data))
+        return data
 
     def verify(self, ledger: LeaseLedger) -> tuple[BundleFinding, ...]:
         """Everything in which this incident differs from the ledger it is from; nothing when all is well.

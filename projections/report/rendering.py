@@ -15,12 +15,20 @@ import msgspec
 
 from projections.report.model import ReportModel
 
-__all__ = ["render"]
+__all__ = ["is_report", "render"]
 
 _SCRIPTS: Final = ("data.js", "view.js", "lanes.js", "details.js", "events.js", "page.js")
 _ESCAPED: Final = {b"<": b"\\u003c", b">": b"\\u003e", b"&": b"\\u0026"} | {
     mark.encode(): f"\\u{ord(mark):04x}".encode() for mark in "\u0085\u2028\u2029"
 }
+
+
+_MADE_BY: Final = b'<meta name="generator" content="lease-ledger">'
+
+
+def is_report(head: bytes) -> bool:
+    """Whether a file that begins like this is a page that was made here."""
+    return head.startswith(b"<!doctype html>") and _MADE_BY in head
 
 
 def _asset(name: str) -> str:

@@ -96,7 +96,7 @@ _LEASES_AT: Final = f"""
     SELECT {_COLUMNS} FROM {LEASES} AS l CROSS JOIN {EVENTS} AS e ON e.position = (
         SELECT position FROM {EVENTS} WHERE key = l.key AND running_at_ms <= ?
         ORDER BY running_at_ms DESC, position DESC LIMIT 1
-    ) ORDER BY l.key"""  # noqa: S608  # constants only
+    ) WHERE l.key > ? ORDER BY l.key LIMIT ?"""  # noqa: S608  # constants only
 
 
 def as_of(streams: Streams, key: LeaseKey, when: When) -> LeaseAsOf:
@@ -125,12 +125,14 @@ def as_of(streams: Streams, key: LeaseKey, when: When) -> LeaseAsOf:
     )
 
 
-def leases_at(db: Database, at_ms: int) -> list[LeaseThen]:
+def leases_at(db: Database, at_ms: int, after: str = "", limit: int = -1) -> list[LeaseThen]:
     """Every lease that had events by a time, as it was then, sorted by key. From a caught-up audit file.
 
     Args:
         db: The audit file, in a read transaction.
         at_ms: Epoch milliseconds.
+        after: Only those whose keys come after this one.
+        limit: The most leases; by default all.
     """
-    rows = _THEN.read(db.execute(_LEASES_AT, (to_column(at_ms),)).fetchall())
+    rows = _THEN.read(db.execute(_LEASES_AT, (to_column(at_ms), after, limit)).fetchall())
     return [msgspec.structs.replace(row, clock_back_ms=row.clock_back_ms - row.at_ms) for row in rows]

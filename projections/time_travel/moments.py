@@ -9,7 +9,7 @@ from ledger.errors import LeaseLedgerError
 from ledger.keys import LeaseKey
 from projections.time_travel.streams import Streams
 
-__all__ = ["At", "Moment", "NoSuchMoment", "When", "as_ms", "chosen", "resolve", "utc"]
+__all__ = ["At", "Moment", "NoSuchMoment", "When", "as_ms", "chosen", "resolve"]
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -78,16 +78,6 @@ def resolve(streams: Streams, key: LeaseKey, when: When) -> Moment:
             return Moment(when, None)
         case _:
             assert_never(when)
-
-
-def utc(at_ms: int | None) -> str | None:
-    """A time for people, to the millisecond; ``None`` for none, and beyond the calendar."""
-    if at_ms is None:
-        return None
-    try:
-        return (_EPOCH + timedelta(milliseconds=at_ms)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    except OverflowError:
-        return None
 
 
 def chosen(version: int | None, at: int | datetime | None) -> When | None:

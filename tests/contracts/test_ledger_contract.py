@@ -250,6 +250,8 @@ def test_positions_count_over_all_streams_and_versions_within_each(recorder: Lea
     assert recorder.last_position() == 5
     assert (recorder.last_version("a"), recorder.last_version("b"), recorder.last_version("c")) == (3, 2, 0)
     assert recorder.streams() == ["a", "b"]
+    assert [recorder.streams_after(stream, 1) for stream in ("", "a", "aa", "b")] == [["a"], ["b"], ["b"], []]
+    assert recorder.streams_after("", 9) == ["a", "b"]
     assert [tuple(row[1:3]) for row in recorder.log(0, 10)] == places
     assert [row[0] for row in recorder.log(1, 2)] == [2, 3]
 

@@ -58,9 +58,9 @@ def test_export_makes_a_new_file_and_says_how_much_is_in_it(run: Run, tmp_path: 
     result = run("export", "--format", "csv", "-o", "events.csv", "--json")
     assert json.loads(result.stdout) == {"path": "events.csv", "format": "csv", "events": 4}
     assert (tmp_path / "events.csv").read_bytes().count(b"\r\n") == 5
-    again = run("export", "-o", "auth.db")
+    again = run("export", "-o", "events.csv")
     assert (again.exit_code, again.stdout) == (2, "")
-    assert "auth.db is there already; name a new file" in again.stderr
+    assert "events.csv: it is there already; name a new file" in again.stderr
 
 
 @pytest.mark.parametrize(

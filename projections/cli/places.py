@@ -1,0 +1,118 @@
+"""Where the ledger and the tokens are, as ``--db`` and ``--store`` say it, looked at before anything is opened.
+
+A command that only looks must not make what it looks for: no file, no folder, no table.
+"""
+
+import os
+import re
+import stat
+from pathlib import Path
+from typing import Final
+
+import click
+
+from ledger.addresses import split_address, without_password
+from ledger.errors import NotALedger
+from ledger.recorders.sqlite_address import SQLiteAddress, sqlite_url
+from ledger.store_errors import TokenStoreUnavailable
+from projections.cli.error_codes import NoLedgerThere
+
+__all__ = ["database_url", "ledger_url", "looks_like_an_address", "refuse_no_file", "token_folder"]
+
+_POSTGRES: Final = ("postgresql", "postgres")
+_SQLITE_IN_MEMORY: Final = ("sqlite://", "sqlite:///", "sqlite:///:memory:")
+_LIKE_AN_ADDRESS: Final = re.compile(r"\s*(?:postgres\w*|mysql|mariadb|sqlite):|[^/]*:[^@]*@", re.IGNORECASE)
+_EXPECTED: Final = "a ledger is a path, sqlite:///auth.db or postgresql://user@host/database"
+_IN_MEMORY: Final = f"this names no file, and a ledger in memory would end with the command; {_EXPECTED}."
+
+
+def ledger_url(db: str, *, create: bool) -> str:
+    """The URL to open a ledger by.
+
+    Args:
+        db: A path or a URL.
+        create: Whether the ledger may be made.
+
+    Raises:
+        click.UsageError: It is neither, or names a ledger that would end with the command.
+        NoLedgerThere: There is no such file, and it may not be made.
+        NotALedger: What is there is no regular file.
+    """
+    if db == ":memory:":
+        raise click.UsageError(_IN_MEMORY)
+    if "://" not in db:
+        path = Path(db)
+        if looks_like_an_address(db) and not path.exists():
+            raise click.UsageError(f"this is no path, and no address: {_EXPECTED}.")
+        _look_at(path, create=create)
+        return sqlite_url(db)
+    try:
+        address = SQLiteAddress.parse(db)
+        scheme = "sqlite" if address is not None else split_address(db).scheme
+    except ValueError as error:
+        raise click.UsageError(f"{error}.") from None
+    if scheme in _POSTGRES:
+        return database_url(db, create=create)
+    if scheme == "memory" or db in _SQLITE_IN_MEMORY:
+        raise click.UsageError(_IN_MEMORY)
+    if address is None:
+        raise click.UsageError(f"unknown ledger URL {without_password(db)}: {_EXPECTED}.")
+    _look_at(address.path, create=create)
+    return db
+
+
+def looks_like_an_address(text: str) -> bool:
+    """Whether a text without ``://`` is one that lost it, and may hold a password, rather than a path."""
+    return _LIKE_AN_ADDRESS.match(text) is not None
+
+
+def database_url(url: str, *, create: bool) -> str:
+    """A ``postgresql://`` URL by which tables are made only if they may be."""
+    if create:
+        return url
+    without = re.sub(r"(?<=[?&])create=[^&]*&?", "", url)
+    return f"{without}{'&' if '?' in without else '?'}create=no"
+
+
+def token_folder(store: str, *, create: bool) -> str:
+    """The folder of the token files.
+
+    Raises:
+        click.UsageError: It is no path.
+        TokenStoreUnavailable: It is not there and may not be made, or what is there is no folder.
+    """
+    folder = Path(store)
+    if looks_like_an_address(store) and not folder.is_dir():
+        raise click.UsageError("this is no folder, and no address: tokens are in a folder or postgresql://...")
+    if "\0" in store:
+        raise click.UsageError("a path holds no NUL character.")
+    if folder.is_dir() or (create and not os.path.lexists(folder)):
+        return store
+    if os.path.lexists(folder):
+        raise TokenStoreUnavailable(f"{store} is no folder; point --store at the folder of the tokens")
+    raise TokenStoreUnavailable(f"there is no token folder {store}; point --store at the one in use")
+
+
+def refuse_no_file(path: Path) -> None:
+    """Make sure that a ledger's file, if it is there, is a file: locks and logs are made beside it.
+
+    Raises:
+        NotALedger: It is a folder, a device, a pipe or a socket.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return
+    if stat.S_ISDIR(mode):
+        raise NotALedger(f"{path} is a folder; point --db at the ledger's file")
+    if not stat.S_ISREG(mode):
+        raise NotALedger(f"{path} is no regular file; point --db at the ledger's file")
+
+
+def _look_at(path: Path, *, create: bool) -> None:
+    if "\0" in str(path):
+        raise click.UsageError("a path holds no NUL character.")
+    refuse_no_file(path)
+    # An empty file is what a killed creation leaves, or a mistake; opening it would make a ledger of it.
+    if not create and (not path.is_file() or path.stat().st_size == 0):
+        raise NoLedgerThere(f"there is no ledger at {path}; point --db at one, or make it with 'lease-ledger login'")

@@ -1,7 +1,7 @@
 """The audit log: answers about a whole ledger, from a read model that is never authoritative."""
 
+import logging
 import os
-import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -13,10 +13,12 @@ from sqlite_utils import Database
 from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
 from ledger.stores.base import TokenStore
-from ledger.verification import MOST_FINDINGS, Checkpoint, Verification
+from ledger.verification import MOST_FINDINGS, Checkpoint, Finding, Verification
 from projections.audit_checkpoint import read_checkpoint
-from projections.audit_file import AuditFile, AuditFileError, beside
-from projections.catch_up import Progress, catch_up, rebuild
+from projections.audit_file import AuditFile, AuditFileDamaged, AuditFileError, AuditFileHeld
+from projections.audit_looking import as_it_is
+from projections.audit_place import access_beside, beside
+from projections.catch_up import Progress, bring_up_to_date, rebuild
 from projections.explain.questions import ExplainQuestions
 from projections.history import HistoryEntry, last_version, select_entries, select_history
 from projections.leases import CurrentLease, select_leases
@@ -25,8 +27,11 @@ from projections.stale_markers import StoredToken, find_stale_markers
 from projections.time_travel.as_of import LeaseThen, leases_at
 from projections.time_travel.moments import as_ms
 from projections.witness import audit_findings
+from projections.witness_findings import about_object
 
 __all__ = ["AuditLog"]
+
+_log: Final = logging.getLogger(__name__)
 
 Lease = TypeVar("Lease", CurrentLease, LeaseThen)
 
@@ -44,7 +49,8 @@ class AuditLog(ExplainQuestions, SqlQuestions):
     rebuilds itself. What the ledger contradicts stays in the file as evidence, which :meth:`verify` reports until
     somebody deletes the file.
 
-    Where this process may not write, the file is copied to a temporary one, which is caught up instead.
+    Where this process may not write, the file is copied to a temporary one, which is caught up instead; likewise, with
+    a warning in the log, where somebody else holds the file or its lock for too long.
 
     Attributes:
         ledger: The ledger it is about.
@@ -54,7 +60,6 @@ class AuditLog(ExplainQuestions, SqlQuestions):
     def __init__(self, ledger: LeaseLedger, path: Path | None) -> None:
         self.ledger = ledger
         self.path = path
-        self._opening = threading.Lock()
         self._opened: AuditFile | None = None
 
     @classmethod
@@ -77,8 +82,7 @@ class AuditLog(ExplainQuestions, SqlQuestions):
 
     def close(self) -> None:
         """Give up the file. The next question would open it again."""
-        with self._opening:
-            opened, self._opened = self._opened, None
+        opened, self._opened = self._opened, None
         if opened is not None:
             opened.close()
 
@@ -189,8 +193,7 @@ class AuditLog(ExplainQuestions, SqlQuestions):
         file = self._file()
         if file.private:
             raise AuditFileError(f"audit file {self.path}: this process may not write it, so it cannot rebuild it")
-        with file.sole_rebuilder():
-            rebuild(file, self.ledger.recorder, progress)
+        rebuild(file, self.ledger.recorder, progress)
         return self._position(file)
 
     def verify(self, against: Checkpoint | None = None) -> Verification:
@@ -200,39 +203,66 @@ class AuditLog(ExplainQuestions, SqlQuestions):
         the ledger can vouch for. Contents that the ledger contradicted, and that were set aside by a rebuild, speak
         until somebody deletes the file.
 
+        Where the ledger adds up to what the audit file saw, the file itself is checked: each column of each row is
+        made anew from its event, and tables, indexes, views, triggers and pages are held against what this version
+        writes. A damaged audit file is a finding. It does not keep the ledger from being checked.
+
         Args:
             against: A checkpoint kept elsewhere, as another witness.
 
         Raises:
-            AuditFileError: The audit file cannot be read.
+            AuditFileError: The audit file is out of reach, or something else lies in its place.
             LedgerStorageError: The ledger cannot be read.
         """
         outcome = self.ledger.verify(against)
-        if self.path is not None and self._opened is None and not self.path.exists():
-            return outcome
-        with self._file().reading() as db:
-            found = audit_findings(self.ledger.recorder, db)
+        try:
+            found = self._findings()
+        except AuditFileDamaged as error:
+            found = [about_object(str(error), "pages")]
         if found is None:
             return outcome
         return Verification(
             (*outcome.findings, *found)[:MOST_FINDINGS], outcome.checkpoint, (*outcome.witnesses, "audit")
         )
 
+    def _findings(self) -> list[Finding] | None:
+        recorder = self.ledger.recorder
+        if self.path is not None:
+            if not os.path.lexists(self.path):
+                return None
+            with as_it_is(self.path) as db:
+                return audit_findings(recorder, db)
+        if self._opened is None:
+            return None
+        with self._opened.reading() as db:
+            return audit_findings(recorder, db)
+
     def _file(self) -> AuditFile:
-        with self._opening:
-            if self._opened is None or self._opened.inherited:
-                self._opened = AuditFile(self.path)
-            return self._opened
+        opened = self._opened
+        if opened is None or opened.inherited:
+            # Of two threads that open it at once one keeps it; the other's is closed when that one is through.
+            opened = self._opened = self._open()
+        return opened
+
+    def _open(self) -> AuditFile:
+        try:
+            return AuditFile(self.path, access_beside(self.ledger.recorder))
+        except AuditFileHeld as held:
+            return self._temporary(held)
+
+    def _temporary(self, held: AuditFileHeld) -> AuditFile:
+        _log.warning("%s; answering from a temporary copy", held)
+        return AuditFile(self.path, private=True)
 
     def _current(self, progress: Progress | None = None) -> AuditFile:
         file = self._file()
-        recorder = self.ledger.recorder
-        if catch_up(file, recorder, progress) is None:
-            return file
-        with file.sole_rebuilder():
-            # Somebody else may have rebuilt it while this process waited for its turn.
-            if catch_up(file, recorder, progress) is not None:
-                rebuild(file, recorder, progress)
+        try:
+            bring_up_to_date(file, self.ledger.recorder, progress)
+        except AuditFileHeld as held:
+            if file.private or file.path is None:
+                raise
+            file = self._opened = self._temporary(held)
+            bring_up_to_date(file, self.ledger.recorder, progress)
         return file
 
     def _position(self, file: AuditFile) -> int:

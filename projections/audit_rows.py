@@ -24,7 +24,18 @@ from ledger.snapshot import AuthLeasePhase
 from ledger.state import LeaseState
 from projections.wide_integers import GREATEST, to_column
 
-__all__ = ["EVENT_KINDS", "LEASE_COLUMNS", "ROW_COLUMNS", "LastEvent", "RowKind", "event_row", "lease_row", "summary"]
+__all__ = [
+    "EVENT_COLUMNS",
+    "EVENT_KINDS",
+    "LEASE_COLUMNS",
+    "ROW_COLUMNS",
+    "LastEvent",
+    "RowKind",
+    "encoded_state",
+    "event_row",
+    "lease_row",
+    "summary",
+]
 
 Row = tuple[Any, ...]
 
@@ -156,6 +167,11 @@ def event_row(
     return (kind, True), (*values, event.cause, event.correlation_id)
 
 
+def encoded_state(state: LeaseState) -> str:
+    """The whole fold as a row of current leases keeps it."""
+    return _encode_state(state).decode()
+
+
 def lease_row(stream: str, key: LeaseKey, state: LeaseState, last: LastEvent) -> Row:
     """The row of one lease as it is now."""
     return (
@@ -176,7 +192,7 @@ def lease_row(stream: str, key: LeaseKey, state: LeaseState, last: LastEvent) ->
         last.actor,
         to_column(last.at_ms),
         to_column(last.running_at_ms),
-        _encode_state(state).decode(),
+        encoded_state(state),
     )
 
 

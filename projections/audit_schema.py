@@ -23,6 +23,7 @@ __all__ = [
     "SET_ASIDE",
     "SHADOW_EVENTS",
     "SHADOW_LEASES",
+    "create_bookkeeping",
     "create_indexes",
     "create_read_model",
     "create_tables",
@@ -155,10 +156,17 @@ CREATE TABLE {SET_ASIDE} ( -- earlier contents of this file that the ledger cont
 
 def create_tables(db: Database) -> None:
     """Make an empty audit file's tables."""
-    db.execute(_CHECKPOINT_SQL)
-    db.execute(_SET_ASIDE_SQL)
+    create_bookkeeping(db)
     create_read_model(db, EVENTS, LEASES)
     create_indexes(db)
+
+
+def create_bookkeeping(db: Database) -> None:
+    """Make the tables that outlive a rebuild, where they are not there."""
+    there = db.table_names()
+    for name, statement in ((CHECKPOINT, _CHECKPOINT_SQL), (SET_ASIDE, _SET_ASIDE_SQL)):
+        if name not in there:
+            db.execute(statement)
 
 
 def create_read_model(db: Database, events: str, leases: str) -> None:

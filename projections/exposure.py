@@ -10,7 +10,7 @@ import msgspec
 
 from ledger.recorders.base import LeaseRecorder
 from ledger.recorders.sqlite import SQLiteLeaseRecorder
-from projections.audit_file import beside
+from projections.audit_place import beside
 
 __all__ = ["Exposure", "exposures"]
 

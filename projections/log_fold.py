@@ -74,7 +74,9 @@ class LogFold:
             lease = leases.get(stream) or self._load(stream, version)
             try:
                 event = decoders[tag](body)
-            except (KeyError, *UNREADABLE):
+            except (KeyError, TypeError, *UNREADABLE):
+                if not isinstance(body, bytes):
+                    raise CorruptHistory(stream, version, "its columns hold what no event has") from None
                 # The slow way knows retired tags, and says what is wrong.
                 event = decode_row(self._codec, stream, StreamRow(position, version, tag, body))
             state = lease.state
@@ -89,6 +91,16 @@ class LogFold:
             changed[stream] = lease
             self.position, self.last_digest = position, digest
             self.rolling = roll(self.rolling, position, digest)
+
+    def pass_over(self, row: LogRow, digest: str) -> None:
+        """Leave out an event that :meth:`event_rows` raised for; later events of its stream do not follow either.
+
+        Args:
+            row: The event as stored, as far as it can be read.
+            digest: Its digest; empty for what is no event.
+        """
+        self.position, self.last_digest = row.position, digest
+        self.rolling = roll(self.rolling, row.position, digest)
 
     @property
     def unwritten(self) -> int:

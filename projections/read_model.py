@@ -1,19 +1,20 @@
 """Writes the rows of a read model: a catch-up into the tables in use, a rebuild into tables beside them."""
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 import msgspec
 from sqlite_utils import Database
 
+from ledger.chain import event_digest
 from ledger.errors import CorruptHistory, UnknownEventTag
 from ledger.recorders.base import LogRow
 from ledger.state import LeaseState
 from projections.audit_checkpoint import AuditCheckpoint
-from projections.audit_rows import LEASE_COLUMNS, ROW_COLUMNS
+from projections.audit_rows import LEASE_COLUMNS, ROW_COLUMNS, RowKind
 from projections.log_fold import KEPT_LEASES, LogFold
 
-__all__ = ["BATCH", "PAGE", "ReadModel"]
+__all__ = ["BATCH", "PAGE", "ReadModel", "UnusableRows"]
 
 PAGE: Final = 2_000
 """Events read from the ledger at once: what is held in memory."""
@@ -22,6 +23,10 @@ BATCH: Final = 50_000
 """Events written in one transaction, each lease of theirs but once: the most that a kill undoes."""
 
 _decode_state = msgspec.json.Decoder(LeaseState).decode
+
+
+class UnusableRows(Exception):
+    """What the tables hold is nothing that a fold could go on from."""
 
 
 class ReadModel:
@@ -43,6 +48,10 @@ class ReadModel:
         self._replace_lease = _insert("INSERT OR REPLACE", leases, LEASE_COLUMNS)
         self._is_empty = start.position == 0
         self._fold = LogFold(start.ledger_id, start.position, start.digest, start.last_digest, self._stored_state)
+
+    def go_on_in(self, db: Database) -> None:
+        """Write by another connection to the same file."""
+        self._connection = db.conn
 
     @property
     def checkpoint(self) -> AuditCheckpoint:
@@ -66,6 +75,22 @@ class ReadModel:
             self.settle()
         return error
 
+    def recompute(self, page: Sequence[LogRow]) -> Iterator[tuple[LogRow, RowKind | None, tuple[Any, ...]]]:
+        """Each event of a page with its row, which is written nowhere; without one where it cannot be folded."""
+        done, fold = 0, self._fold
+        while done < len(page):
+            try:
+                for kind, row in fold.event_rows(page[done:]):
+                    yield page[done], kind, row
+                    done += 1
+            except (CorruptHistory, UnknownEventTag):
+                passed_over = page[done]
+                fold.pass_over(passed_over, event_digest(fold.ledger_id, *passed_over[1:]))
+                yield passed_over, None, ()
+                done += 1
+        if fold.unwritten > KEPT_LEASES:
+            self.settle()
+
     def settle(self) -> None:
         """Write the leases that the events taken in have changed, each but once."""
         self._connection.executemany(self._replace_lease, self._fold.lease_rows())
@@ -75,7 +100,12 @@ class ReadModel:
         if self._is_empty:
             return None
         found = self._connection.execute(self._find, (stream,)).fetchone()
-        return None if found is None else (_decode_state(found[0]), int(found[1]))
+        if found is None:
+            return None
+        try:
+            return _decode_state(found[0]), int(found[1])
+        except (msgspec.MsgspecError, TypeError, ValueError) as error:
+            raise UnusableRows from error
 
 
 def _insert(verb: str, table: str, columns: Sequence[str]) -> str:

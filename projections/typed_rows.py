@@ -5,6 +5,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from projections.audit_errors import AuditFileDamaged
 from projections.wide_integers import from_column
 
 __all__ = ["TypedRows"]
@@ -30,8 +31,18 @@ class TypedRows(Generic[T]):
         self.columns = ", ".join(self._fields)
 
     def read(self, rows: Iterable[Sequence[Any]]) -> list[T]:
-        """The structs of selected rows, in their order."""
-        return [self._typed(row) for row in rows]
+        """The structs of selected rows, in their order.
+
+        Raises:
+            AuditFileDamaged: A row holds what no row of this kind does.
+        """
+        try:
+            return [self._typed(row) for row in rows]
+        except (msgspec.ValidationError, ValueError, TypeError) as error:
+            raise AuditFileDamaged(
+                "a row of the audit file holds what it never does; 'lease-ledger verify' shows which, 'lease-ledger "
+                "rebuild' makes everything in it anew"
+            ) from error
 
     def _typed(self, row: Sequence[Any]) -> T:
         values = {

@@ -223,7 +223,7 @@ def test_an_audit_file_that_was_changed_itself_accuses_nobody_else(audited: Audi
     (finding,) = audited.verify().findings
     assert finding.witness == "audit"
     assert "the audit file itself was changed" in finding.detail
-    assert finding.key is None
+    assert (finding.position, finding.key, finding.version) == (5, "dev:openai", 3)
 
 
 def test_verification_makes_no_audit_file_and_leaves_one_as_it_was(

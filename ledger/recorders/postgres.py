@@ -23,6 +23,7 @@ from ledger.recorders.postgres_indexes import index_defects
 from ledger.recorders.postgres_schema import create_tables, writer_lock
 from ledger.recorders.postgres_statements import fold_of, insert_values, is_stored, statements, stored_bytes
 from ledger.recorders.postgres_watch import ChangeWatch
+from ledger.recorders.stored_rows import log_rows, stream_rows
 from ledger.recorders.user_state import user_state_folder
 
 __all__ = ["PostgresLeaseRecorder"]
@@ -213,7 +214,8 @@ class PostgresLeaseRecorder(PostgresApplicationRecorder, LeaseRecorder):
     def _select_rows(self, connection: LedgerConnection, values: tuple[str, int, int]) -> list[StreamRow]:
         with connection.cursor(row_factory=tuple_row) as cursor:
             found = cursor.execute(self._sql["rows"], values, prepare=True).fetchall()
-        return [StreamRow(position, version, tag, stored_bytes(body)) for position, version, tag, body in found]
+        stream, after, _ = values
+        return stream_rows(stream, after, ((*row[:3], stored_bytes(row[3])) for row in found))
 
     def rows(self, stream: str, after: int = 0, upto: int | None = None) -> Sequence[StreamRow]:
         values = (stream, after, _MAX_VERSION if upto is None else upto)
@@ -225,10 +227,8 @@ class PostgresLeaseRecorder(PostgresApplicationRecorder, LeaseRecorder):
         return self._connections.patiently(read)
 
     def log(self, after: int, limit: int) -> Sequence[LogRow]:
-        return [
-            LogRow(position, stream, version, tag, stored_bytes(body))
-            for position, stream, version, tag, body in self._read("log", (after, limit))
-        ]
+        found = self._read("log", (after, limit))
+        return log_rows(after, [LogRow._make((*row[:4], stored_bytes(row[4]))) for row in found])
 
     def last_position(self) -> int:
         return int(self._read("last position")[0][0])

@@ -28,6 +28,7 @@ from ledger.lifecycle import (
     TokenLifecycleClearError,
     TokenLoadAndClearFailed,
 )
+from ledger.portable_errors import ForeignError
 from ledger.refresh_errors import (
     LedgerBehindStore,
     ReauthRequired,
@@ -131,6 +132,7 @@ ERRORS: Final[Mapping[type[BaseException], Kind]] = MappingProxyType(
         TokenClearFailed: Kind("token_clear_failed", Exit.STORAGE),
         TokenClearAndRestoreFailed: Kind("token_clear_and_restore_failed", Exit.STORAGE),
         AuthStatusRehydrateError: Kind("status_unreadable", Exit.STORAGE),
+        ForeignError: Kind("foreign", Exit.STORAGE),
         # The machine, whoever is in front of it, and what nobody foresaw.
         OSError: Kind("io", Exit.STORAGE),
         MemoryError: Kind("out_of_memory", Exit.STORAGE),

@@ -5,22 +5,22 @@ A command that only looks must not make what it looks for: no file, no folder, n
 
 import os
 import re
-import stat
 from pathlib import Path
 from typing import Final
 
 import click
 
 from ledger.addresses import split_address, without_password
-from ledger.errors import NotALedger
+from ledger.one_line import one_line
 from ledger.recorders.sqlite_address import SQLiteAddress, sqlite_url
+from ledger.recorders.sqlite_opening import real_file
 from ledger.store_errors import TokenStoreUnavailable
 from projections.cli.error_codes import NoLedgerThere
 
-__all__ = ["database_url", "ledger_url", "looks_like_an_address", "refuse_no_file", "token_folder"]
+__all__ = ["database_url", "ledger_url", "looks_like_an_address", "token_folder"]
 
 _POSTGRES: Final = ("postgresql", "postgres")
-_SQLITE_IN_MEMORY: Final = ("sqlite://", "sqlite:///", "sqlite:///:memory:")
+_MEMORY_URLS: Final = ("sqlite://", "sqlite:///")
 _LIKE_AN_ADDRESS: Final = re.compile(r"\s*(?:postgres\w*|mysql|mariadb|sqlite):|[^/]*:[^@]*@", re.IGNORECASE)
 _EXPECTED: Final = "a ledger is a path, sqlite:///auth.db or postgresql://user@host/database"
 _IN_MEMORY: Final = f"this names no file, and a ledger in memory would end with the command; {_EXPECTED}."
@@ -47,17 +47,17 @@ def ledger_url(db: str, *, create: bool) -> str:
         _look_at(path, create=create)
         return sqlite_url(db)
     try:
-        address = SQLiteAddress.parse(db)
-        scheme = "sqlite" if address is not None else split_address(db).scheme
+        file = SQLiteAddress.parse(db)
+        scheme = split_address(db).scheme
     except ValueError as error:
         raise click.UsageError(f"{error}.") from None
     if scheme in _POSTGRES:
         return database_url(db, create=create)
-    if scheme == "memory" or db in _SQLITE_IN_MEMORY:
+    if db in _MEMORY_URLS or scheme == "memory" or (file is not None and str(file.path) == ":memory:"):
         raise click.UsageError(_IN_MEMORY)
-    if address is None:
+    if file is None:
         raise click.UsageError(f"unknown ledger URL {without_password(db)}: {_EXPECTED}.")
-    _look_at(address.path, create=create)
+    _look_at(file.path, create=create)
     return db
 
 
@@ -93,26 +93,12 @@ def token_folder(store: str, *, create: bool) -> str:
     raise TokenStoreUnavailable(f"there is no token folder {store}; point --store at the one in use")
 
 
-def refuse_no_file(path: Path) -> None:
-    """Make sure that a ledger's file, if it is there, is a file: locks and logs are made beside it.
-
-    Raises:
-        NotALedger: It is a folder, a device, a pipe or a socket.
-    """
-    try:
-        mode = path.stat().st_mode
-    except (OSError, ValueError):
-        return
-    if stat.S_ISDIR(mode):
-        raise NotALedger(f"{path} is a folder; point --db at the ledger's file")
-    if not stat.S_ISREG(mode):
-        raise NotALedger(f"{path} is no regular file; point --db at the ledger's file")
-
-
 def _look_at(path: Path, *, create: bool) -> None:
     if "\0" in str(path):
         raise click.UsageError("a path holds no NUL character.")
-    refuse_no_file(path)
+    real = real_file(path)
     # An empty file is what a killed creation leaves, or a mistake; opening it would make a ledger of it.
-    if not create and (not path.is_file() or path.stat().st_size == 0):
-        raise NoLedgerThere(f"there is no ledger at {path}; point --db at one, or make it with 'lease-ledger login'")
+    if not create and (not real.exists() or real.stat().st_size == 0):
+        raise NoLedgerThere(
+            f"there is no ledger at {one_line(path)}; point --db at one, or make it with 'lease-ledger login'"
+        )

@@ -77,7 +77,7 @@ class Session(NamedTuple):
         except BaseException:
             ledger.close()
             raise
-        if ledger.recorder.read_only:
+        if ledger.recorder.read_only and not _answers_in_json():
             write_line("lease-ledger: note: the ledger is open for reading only; it may not be written here", err=True)
         return ledger
 
@@ -178,3 +178,9 @@ def read_tokens(file: Path | None) -> PersistedTokens:
         return PersistedTokens.from_json(data)
     except TokenSerializationError as error:
         raise click.UsageError(f"the tokens given cannot be read: {error.detail}.") from None
+
+
+def _answers_in_json() -> bool:
+    """Whether nothing but an error's object may stand on standard error."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.params.get("as_json"))

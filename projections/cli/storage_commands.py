@@ -1,16 +1,15 @@
 """``init``, ``backup`` and ``copy``: where a ledger lies."""
 
 import contextlib
-import os
 from pathlib import Path
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import urlencode
 
 import click
 
-from ledger.addresses import split_address
 from ledger.copying import Copied
 from ledger.copying import backup as back_up
 from ledger.copying import copy as copy_ledger
+from ledger.recorders.sqlite_address import SQLiteAddress, sqlite_url
 from ledger.stores.encryption import new_token_key as make_token_key
 from projections.cli.output import Output
 from projections.cli.outputs import new_file
@@ -107,17 +106,16 @@ def rotate_token_key(session: Session) -> None:
 
 def _target_url(session: Session, target: str) -> str:
     """The URL to copy to; a path is a new file."""
-    try:
-        parts = split_address(target)
-    except ValueError as error:
-        raise click.UsageError(f"{error}.") from None
-    if "://" in target and (parts.scheme != "sqlite" or parts.netloc):
-        return target
     if "://" not in target and looks_like_an_address(target):
         raise click.UsageError("a ledger is copied to a new file, or to postgresql://user@host/database.")
-    path = os.fsdecode(unquote_to_bytes(os.fsencode(parts.path)))[1:] if "://" in target else target
-    options = f"?{parts.query}" if "://" in target and parts.query else ""
-    return f"sqlite:///{quote(os.fsencode(new_file(session, Path(path))))}{options}"
+    try:
+        file = SQLiteAddress.parse(target if "://" in target else sqlite_url(target))
+    except ValueError as error:
+        raise click.UsageError(f"{error}.") from None
+    if file is None:
+        return target
+    options = f"?{urlencode(file.options)}" if file.options else ""
+    return f"{sqlite_url(new_file(session, file.path))}{options}"
 
 
 def _words(written: Copied, where: str) -> str:

@@ -165,7 +165,9 @@ def _query_only(connection: sqlite3.Connection) -> Iterator[None]:
     try:
         yield
     finally:
-        connection.execute("PRAGMA query_only = OFF")
+        # Where an interrupt left the limits in force, the connection is given up; the interrupt is what comes out.
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("PRAGMA query_only = OFF")
 
 
 def _only_reading(action: int, first: str | None, second: str | None, *_: object) -> int:

@@ -70,7 +70,7 @@ class World:
                 yield f"{name}: {connections._free._value} of {connections.address.connections} slots are free"
         for name, query in (("transactions are open", IN_TRANSACTION), ("advisory locks are held", ADVISORY)):
             deadline = time.monotonic() + 2
-            while (found := self.sql.execute(query).fetchone()) != (0,):
+            while (found := self.sql.execute(query.encode()).fetchone()) != (0,):
                 if time.monotonic() > deadline:
                     yield f"{found and found[0]} {name}"
                     break

@@ -232,7 +232,7 @@ def test_looking_into_a_wrong_database_makes_nothing_and_says_what_is_there(
     sql: psycopg.Connection[tuple[object, ...]], url: str
 ) -> None:
     name = f"wrong_{schema_of(url)}"
-    sql.execute(f"CREATE DATABASE {name}")
+    sql.execute(f"CREATE DATABASE {name}".encode())
     wrong = urlsplit(url)._replace(path=f"/{name}").geturl()
     try:
         with admin(wrong) as there:
@@ -248,7 +248,7 @@ def test_looking_into_a_wrong_database_makes_nothing_and_says_what_is_there(
                 if make is None:
                     LeaseLedger.open(f"{wrong.partition('?')[0]}?schema=team_a").close()
                 else:
-                    there.execute(make)
+                    there.execute(make.encode())
                 before = there.execute(MADE).fetchone()
                 with pytest.raises(NotALedger, match=said) as refused:
                     LeaseLedger.open(with_options(wrong, create="no"))
@@ -257,4 +257,4 @@ def test_looking_into_a_wrong_database_makes_nothing_and_says_what_is_there(
                     PostgresTokenStore(with_options(wrong, create="no"), key=new_token_key())
                 assert there.execute(MADE).fetchone() == before
     finally:
-        sql.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        sql.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())

@@ -79,7 +79,7 @@ def test_defaults_of_a_role_or_database_change_nothing(
     sql.execute("CREATE OR REPLACE VIEW in_the_way.pg_trigger AS SELECT 1 AS nothing")
     sql.execute("CREATE OR REPLACE FUNCTION in_the_way.lower(text) RETURNS text LANGUAGE sql AS $$SELECT 'wrong'$$")
     for name, value in defaults.items():
-        sql.execute(f"ALTER {target} SET {name} = {value}")
+        sql.execute(f"ALTER {target} SET {name} = {value}".encode())
     try:
         with LeaseLedger.open(url) as ledger, LeaseLedger.open(url) as rival:
             credentials = Credentials(ledger, PostgresTokenStore(url, key=new_token_key()))
@@ -99,7 +99,7 @@ def test_defaults_of_a_role_or_database_change_nothing(
             assert len(list(ledger.recorder.log(0, 10))) == 4
     finally:
         for name in defaults:
-            sql.execute(f"ALTER {target} RESET {name}")
+            sql.execute(f"ALTER {target} RESET {name}".encode())
 
 
 def test_a_guard_whose_session_was_killed_is_taken_again_before_the_next_event(

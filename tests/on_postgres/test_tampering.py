@@ -35,7 +35,7 @@ def ledger(url: str) -> Iterator[LeaseLedger]:
 @pytest.fixture
 def sql(ledger: LeaseLedger, url: str) -> Iterator[SQLConnection]:
     with admin(url) as connection:
-        connection.execute(f"SET search_path = {url.rpartition('=')[2]}")
+        connection.execute(f"SET search_path = {url.rpartition('=')[2]}".encode())
         yield connection
 
 
@@ -179,11 +179,11 @@ def test_a_value_that_was_changed_is_found(
 ) -> None:
     where = "WHERE originator_version = 8" if table == "stored_events" else ""
     with sql.transaction():
-        sql.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
-        changed = sql.execute(f"UPDATE {table} SET {column} = {value} {where}")
+        sql.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER".encode())
+        changed = sql.execute(f"UPDATE {table} SET {column} = {value} {where}".encode())
         assert changed.rowcount == 1
         for (trigger,) in sql.execute("SELECT tgname FROM pg_trigger WHERE tgrelid = %s::regclass", [table]).fetchall():
-            sql.execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger}")
+            sql.execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger}".encode())
     findings = ledger.verify().findings
     assert findings
     assert all("switched off" not in finding.detail for finding in findings)
@@ -191,8 +191,8 @@ def test_a_value_that_was_changed_is_found(
 
 @pytest.mark.parametrize("column", ["topic", "state"])
 def test_a_column_without_a_value_is_a_finding(ledger: LeaseLedger, sql: SQLConnection, column: str) -> None:
-    sql.execute(f"ALTER TABLE stored_events ALTER {column} DROP NOT NULL, DISABLE TRIGGER USER")
-    sql.execute(f"UPDATE stored_events SET {column} = NULL WHERE originator_version = 8")
+    sql.execute(f"ALTER TABLE stored_events ALTER {column} DROP NOT NULL, DISABLE TRIGGER USER".encode())
+    sql.execute(f"UPDATE stored_events SET {column} = NULL WHERE originator_version = 8".encode())
     findings = ledger.verify().findings
     assert any(f"stored_events.{column}" in finding.detail for finding in findings)
     assert any(finding.version == 8 for finding in findings)
@@ -203,7 +203,7 @@ def test_a_ledger_without_one_identity_is_not_opened(url: str, sql: SQLConnectio
     sql.execute("ALTER TABLE ledger_meta DISABLE TRIGGER USER, DROP CONSTRAINT ledger_meta_pkey")
     sql.execute("DELETE FROM ledger_meta")
     if rows:
-        sql.execute(f"INSERT INTO ledger_meta VALUES {rows}")
+        sql.execute(f"INSERT INTO ledger_meta VALUES {rows}".encode())
     with pytest.raises(NotALedger, match="does not say which ledger"):
         LeaseLedger.open(url)
 
@@ -242,7 +242,7 @@ def test_an_event_that_the_database_swallows_is_not_acknowledged(
 ) -> None:
     recorder = ledger.recorder
     event = NewEvent(str(KEY), 41, "lease.expiring", b'{"id":"me"}')
-    sql.execute(meddling)
+    sql.execute(meddling.encode())
     with pytest.raises(LedgerStorageError) as refused:
         match way:
             case "append":
@@ -267,15 +267,15 @@ def test_a_trigger_that_leaves_events_alone_stops_nobody(ledger: LeaseLedger, sq
 @pytest.mark.parametrize("index", ["stored_events_pkey", "stored_events_notification_id_key", "stored_folds_pkey"])
 def test_an_index_that_misses_a_row_of_its_table_is_found(ledger: LeaseLedger, sql: SQLConnection, index: str) -> None:
     ready = f"UPDATE pg_index SET indisready = %s WHERE indexrelid = '{index}'::regclass"
-    sql.execute(ready, [False])
+    sql.execute(ready.encode(), [False])
     if index == "stored_folds_pkey":
         sql.execute("INSERT INTO stored_folds SELECT 'dev:a', 1, fold, digest, state FROM stored_folds LIMIT 1")
     else:
         sql.execute("INSERT INTO stored_events VALUES ('dev:a', 1, 't', '{}')")
-    sql.execute(ready, [True])
+    sql.execute(ready.encode(), [True])
     (detail,) = _storage_findings(ledger)
     assert index in detail and "instead of" in detail
-    sql.execute(f"REINDEX INDEX {index}")
+    sql.execute(f"REINDEX INDEX {index}".encode())
     assert ledger.recorder.defects() == []
 
 

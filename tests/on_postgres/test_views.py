@@ -35,14 +35,14 @@ def ledger(url: str) -> Iterator[LeaseLedger]:
 @pytest.fixture
 def sql(ledger: LeaseLedger, url: str) -> Iterator[SQLConnection]:
     with admin(url) as connection:
-        connection.execute(f"SET search_path = {url.rpartition('=')[2]}")
+        connection.execute(f"SET search_path = {url.rpartition('=')[2]}".encode())
         yield connection
 
 
 def _make_first_view(sql: SQLConnection, url: str) -> None:
     schema = url.rpartition("=")[2]
     sql.execute("DROP VIEW lease_events; DROP FUNCTION event_fields")
-    sql.execute(f"CREATE VIEW lease_events AS {FIRST_EVENTS_VIEW}".format(schema=schema))
+    sql.execute(f"CREATE VIEW lease_events AS {FIRST_EVENTS_VIEW}".format(schema=schema).encode())
 
 
 @pytest.mark.parametrize(
@@ -113,5 +113,5 @@ def test_a_copy_of_a_ledger_with_a_nul_is_shown_too(tmp_path: Path) -> None:
         copy(source, url)
         assert source.verify().ok
     with admin(url) as sql:
-        row = sql.execute(f"SELECT cause FROM {url.rpartition('=')[2]}.lease_events").fetchone()
+        row = sql.execute(f"SELECT cause FROM {url.rpartition('=')[2]}.lease_events".encode()).fetchone()
     assert row == ("a\N{REPLACEMENT CHARACTER}",)

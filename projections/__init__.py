@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from projections.history import HistoryEntry
     from projections.importing import ImportReport, import_trail
     from projections.incident import Bundle, BundleRefused, Incident
+    from projections.input_files import InputRefused
     from projections.leases import CurrentLease
+    from projections.output_files import OutputRefused
     from projections.report import write_report
+    from projections.sql_limits import QuestionRefused, QuestionTooLong
     from projections.stale_markers import StoredToken, TokenFinding
     from projections.time_travel import LeaseAsOf, LeaseDifference, LeaseThen, Timeline, TimelineEntry
 
@@ -30,9 +33,13 @@ __all__ = [
     "HistoryEntry",
     "ImportReport",
     "Incident",
+    "InputRefused",
     "LeaseAsOf",
     "LeaseDifference",
     "LeaseThen",
+    "OutputRefused",
+    "QuestionRefused",
+    "QuestionTooLong",
     "StoredToken",
     "Timeline",
     "TimelineEntry",
@@ -56,9 +63,13 @@ _HOMES: Final = {
     "HistoryEntry": "projections.history",
     "ImportReport": "projections.importing",
     "Incident": "projections.incident",
+    "InputRefused": "projections.input_files",
     "LeaseAsOf": "projections.time_travel",
     "LeaseDifference": "projections.time_travel",
     "LeaseThen": "projections.time_travel",
+    "OutputRefused": "projections.output_files",
+    "QuestionRefused": "projections.sql_limits",
+    "QuestionTooLong": "projections.sql_limits",
     "StoredToken": "projections.stale_markers",
     "Timeline": "projections.time_travel",
     "TimelineEntry": "projections.time_travel",

@@ -172,7 +172,7 @@ def _public_errors() -> list[type[BaseException]]:
     return sorted({thing for thing in named if isinstance(thing, type) and issubclass(thing, BaseException)}, key=repr)
 
 
-INTERNAL = {"UnusableLine", "IntegrityError", "Stopped", "LinkRefused"}
+INTERNAL = {"UnusableLine", "IntegrityError", "Stopped", "LinkRefused", "UnusableCheckpoint", "UnusableRows"}
 """Raised between two modules, and met by no caller."""
 
 

@@ -255,7 +255,13 @@ def test_a_reader_that_goes_away_is_no_error_to_speak_of(start: Start, run: Run,
     with LeaseLedger.open(f"sqlite:///{tmp_path}/auth.db?synchronous=normal") as ledger:
         for _ in range(1_000):
             ledger.acquire_lease(LeaseKey.parse(KEY), 5)
-    for words in (("history", KEY), ("history", KEY, "--json")):
+    for words in (
+        ("history", KEY),
+        ("history", KEY, "--json"),
+        ("export",),
+        ("report", "-"),
+        ("incident", "save", "-"),
+    ):
         process = start(*words)
         assert process.stdout is not None
         assert process.stderr is not None

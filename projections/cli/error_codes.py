@@ -49,7 +49,7 @@ from ledger.store_errors import (
     TokenStoreUnavailable,
 )
 from ledger.stores.keyring import KeyringCannotKeep
-from projections.audit_file import AuditFileError
+from projections.audit_errors import AuditFileDamaged, AuditFileError, AuditFileHeld
 from projections.cli.exit_codes import Exit
 from projections.importing import AlreadyThere
 from projections.incident import BundleRefused, NoSuchCondition, NoSuchStep, NothingSelected
@@ -114,6 +114,8 @@ ERRORS: Final[Mapping[type[BaseException], Kind]] = MappingProxyType(
         LedgerStorageError: Kind("ledger_storage", Exit.STORAGE),
         UnsafeFileSystem: Kind("unsafe_file_system", Exit.STORAGE),
         AuditFileError: Kind("audit_file", Exit.STORAGE),
+        AuditFileDamaged: Kind("audit_file_damaged", Exit.STORAGE),
+        AuditFileHeld: Kind("audit_file_held", Exit.STORAGE),
         CorruptHistory: Kind("corrupt_history", Exit.STORAGE),
         UnknownEventTag: Kind("unknown_event_tag", Exit.STORAGE),
         # The token store.

@@ -37,7 +37,8 @@ class QuietGroup(click.Group):
         run: Any = super().main
         try:
             result = run(args, *rest, standalone_mode=False, **extra)
-            sys.stdout.flush()
+            if not sys.stdout.closed:
+                sys.stdout.flush()
         except BrokenPipeError:
             return _pipe_closed()
         except click.exceptions.NoArgsIsHelpError as error:

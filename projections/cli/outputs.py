@@ -50,8 +50,19 @@ def written(session: Session, file: Path, *, own_kind: OwnKind = nothing_of_ours
 @contextlib.contextmanager
 def _standard_output() -> Iterator[BinaryIO]:
     if not is_terminal():
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
+        given = sys.stdout.buffer
+        # Unbuffered (PYTHONUNBUFFERED), it may write a part of what it is given, and say nothing.
+        if isinstance(given, io.RawIOBase):
+            whole = io.BufferedWriter(given)
+            try:
+                yield whole
+                whole.flush()
+            finally:
+                with contextlib.suppress(OSError):
+                    whole.detach()
+            return
+        yield given
+        given.flush()
         return
     page = io.BytesIO()
     yield page

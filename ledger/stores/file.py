@@ -31,6 +31,7 @@ from ledger.stores.private_files import (
     write_new_private,
 )
 from ledger.stores.stored_form import keys_named_in, tokens_with_key
+from ledger.threads import uninterrupted
 from ledger.tokens import PersistedTokens
 
 __all__ = ["FileTokenStore"]
@@ -164,18 +165,22 @@ class FileTokenStore(TokenStore):
         name = token_file_name(key)
         path = self._prefix + name
         make_private_folder(self._root)
-        with self._sole_writer(name):
-            refuse_link(path)
-            stored = self._read(path)
-            refuse_unless_expected(key, expect, lambda: _parsed(stored, path))
-            for left_over in self._auxiliary(_TEMPORARY, name):
-                remove(left_over)
-            if stored and not _is_readable(stored):
-                moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-                aside = f"{self._prefix}{_CORRUPT}{moment}.{secrets.token_hex(4)}-{name}"
-                with os_errors_as_store_errors("keep the unreadable bytes of this key in", aside):
-                    write_new_private(aside, stored)
-            replace_private(path, data, by_way_of=f"{self._prefix}{_TEMPORARY}{secrets.token_hex(8)}-{name}")
+
+        def replace() -> None:
+            with self._sole_writer(name):
+                refuse_link(path)
+                stored = self._read(path)
+                refuse_unless_expected(key, expect, lambda: _parsed(stored, path))
+                for left_over in self._auxiliary(_TEMPORARY, name):
+                    remove(left_over)
+                if stored and not _is_readable(stored):
+                    moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+                    aside = f"{self._prefix}{_CORRUPT}{moment}.{secrets.token_hex(4)}-{name}"
+                    with os_errors_as_store_errors("keep the unreadable bytes of this key in", aside):
+                        write_new_private(aside, stored)
+                replace_private(path, data, by_way_of=f"{self._prefix}{_TEMPORARY}{secrets.token_hex(8)}-{name}")
+
+        uninterrupted(replace)
 
     def clear(self, key: LeaseKey, *, expect: Expectation = ANY) -> None:
         """Remove the key's file, what an interrupted save left of it, and the unreadable bytes kept aside for
@@ -197,13 +202,17 @@ class FileTokenStore(TokenStore):
         refuse_foreign_folder(self._root)
         name = token_file_name(key)
         path = self._prefix + name
-        with self._sole_writer(name):
-            refuse_unless_expected(key, expect, lambda: self.load(key))
-            for copy in (*self._auxiliary(_TEMPORARY, name), *self._auxiliary(_CORRUPT, name)):
-                remove(copy)
-            remove(path)
-            with os_errors_as_store_errors("sync", self._root):
-                sync_folder(self._root)
+
+        def destroy() -> None:
+            with self._sole_writer(name):
+                refuse_unless_expected(key, expect, lambda: self.load(key))
+                for copy in (*self._auxiliary(_TEMPORARY, name), *self._auxiliary(_CORRUPT, name)):
+                    remove(copy)
+                remove(path)
+                with os_errors_as_store_errors("sync", self._root):
+                    sync_folder(self._root)
+
+        uninterrupted(destroy)
 
     def list(self) -> builtins.list[LeaseKey]:
         """The keys that have a file, readable or not, sorted by realm, binding and profile.

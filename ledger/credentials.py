@@ -30,6 +30,11 @@ DEFAULT_LEEWAY_S: Final = 10.0
 class Credentials:
     """Logins shared by many threads and processes, none of which logs another out.
 
+    An interrupt (Ctrl-C, or whatever a signal handler raises) tears none of it: what it meets is stopped where nothing
+    is lost, or comes to its end, and then the interrupt comes out. An exchange under way is waited for, at most
+    ``refresh_deadline`` more seconds, for its answer may be the only live token. A second interrupt comes out at once
+    (a third one, while there are tokens that no store has yet), with a note on what goes on without it.
+
     Args:
         ledger: The ledger, shared by all.
         store: Where the tokens are, shared by all.

@@ -116,7 +116,12 @@ class Driver:
                 self._stop.worth_waiting_s = EXIT_WAITS_FOR_SAVE_S
                 return response
             case Guarded(key, part, holds_new_tokens):
-                return self._guarded(key, part, StopRequest() if holds_new_tokens else self._stop)
+                if not holds_new_tokens:
+                    return self._guarded(key, part, self._stop)
+                try:
+                    return self._guarded(key, part, StopRequest())
+                finally:
+                    self._stop.irreplaceable = False
             case Revoke(tokens):
                 # A server that cannot be told changes nothing here.
                 with contextlib.suppress(Exception):

@@ -51,12 +51,12 @@ class Verified(msgspec.Struct, frozen=True):
 @json_option
 @click.pass_obj
 def verify(session: Session, against: Path | None, as_json: bool) -> int:
-    """Check the whole ledger from scratch: order, hash chain, legality, stored folds, guard triggers.
+    """Check the whole ledger from scratch: order, hash chain, legality, stored folds, schema and indexes.
 
-    The audit file beside the ledger is a witness too: it names every event that is not as it saw it. So is a
-    checkpoint kept elsewhere (--against). Without a kept checkpoint this shows accidents; somebody who can rewrite
-    the ledger and the audit file could make both agree. An earlier audit file that was set aside, because the ledger
-    contradicted it, is heard until the audit file is deleted.
+    The audit file beside the ledger is checked too, and is a witness: it names every event that is not as it saw
+    it. So is a checkpoint kept elsewhere (--against). Without a kept checkpoint this shows accidents; somebody who
+    can rewrite the ledger and the audit file could make both agree. An earlier audit file that was set aside,
+    because the ledger contradicted it, is heard until the audit file is deleted.
 
     Exit code 4 when anything is wrong.
 

@@ -42,7 +42,7 @@ class AttemptEnd(StrEnum):
         UNUSABLE: The server answered with something that holds no tokens to publish.
         OTHER_ACCOUNT: The server answered with the tokens of another account than the lease's.
         NOT_SAVED: The server gave new tokens, and they are in the caller's hands only.
-        INTERRUPTED: An interrupt or a cancellation ended it before its outcome was known.
+        INTERRUPTED: An interrupt or a cancellation ended it before anything was sent.
         ABANDONED: Somebody other than its holder closed it, to take over.
     """
 

@@ -300,7 +300,7 @@ class LeaseLedger(AuthLeaseHandle):
                 unspent), ``unanswered`` (sent or maybe sent, outcome unknown), ``answered`` (the server refuses),
                 ``unusable`` (the answer holds no tokens to publish), ``other_account`` (it holds another account's),
                 ``not_saved`` (new tokens exist, in the caller's hands only), ``interrupted`` (an interrupt or a
-                cancellation ended it before its outcome was known), ``abandoned`` (somebody other than its holder
+                cancellation ended it before anything was sent), ``abandoned`` (somebody other than its holder
                 closes it; goes with ``abandoned=True``, each implying the other). ``None``: not said.
             cause: Why, for the history.
             correlation_id: What to file the event under.

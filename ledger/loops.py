@@ -122,6 +122,9 @@ class _AsyncioCall(_Call[T]):
             # The task itself takes what the coroutine returns: no line of ours stands in between to be interrupted.
             coroutine = awaitable if inspect.iscoroutine(awaitable) else _awaited(awaitable)
             self._task = self._loop.create_task(coroutine, context=self.context)
+            # Whoever cancels all tasks, as asyncio.run does at its end, does not find this one: the task that waits
+            # for it is found, and waits.
+            asyncio.tasks._unregister_task(self._task)
         except Exception as error:
             self.outcomes.put((None, error))
             return

@@ -222,7 +222,8 @@ def left_behind(job: Job[Any], interrupt: BaseException) -> BaseException:
     job.stop.left_behind = True
     interrupt.add_note(
         "What this interrupted goes on in a thread of its own. Should the process end before it is through, the next "
-        "use of the lease finishes it, or Credentials.recover(key)."
+        "use of the lease, or Credentials.recover(key), finishes what was saved by then; a server's answer that had "
+        "not come yet is lost with the process."
     )
     return interrupt
 

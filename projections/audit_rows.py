@@ -228,7 +228,7 @@ _FAILURES: Final[Mapping[AttemptEnd, str]] = {
     AttemptEnd.UNUSABLE: "refresh answered with no tokens to publish",
     AttemptEnd.OTHER_ACCOUNT: "refresh answered with another account's tokens",
     AttemptEnd.NOT_SAVED: "refresh answered, but its tokens were not saved",
-    AttemptEnd.INTERRUPTED: "refresh interrupted, its outcome is unknown",
+    AttemptEnd.INTERRUPTED: "refresh interrupted before anything was sent",
     AttemptEnd.ABANDONED: "refresh abandoned by its holder",
 }
 

@@ -72,7 +72,7 @@ _WORDS: Final = {
     AttemptEnd.UNUSABLE: "was answered with something that holds no tokens to publish{details}",
     AttemptEnd.OTHER_ACCOUNT: "was answered with the tokens of another account than the lease's{details}",
     AttemptEnd.NOT_SAVED: "was answered with new tokens that could not be stored{details}",
-    AttemptEnd.INTERRUPTED: "was interrupted{details}: its outcome is unknown",
+    AttemptEnd.INTERRUPTED: "was interrupted before it sent anything{details}",
     AttemptEnd.ABANDONED: "was given up as abandoned by its holder{details}: its outcome is unknown",
 }
 
@@ -101,7 +101,7 @@ def end_of(failed: LeaseRefreshFailed) -> AttemptEnd | None:
 def sent(failed: LeaseRefreshFailed) -> Sent:
     """What became of the refresh token that the attempt held."""
     match end_of(failed):
-        case AttemptEnd.NOT_SENT:
+        case AttemptEnd.NOT_SENT | AttemptEnd.INTERRUPTED:
             return Sent.NO
         case AttemptEnd.ANSWERED:
             return Sent.MAYBE if failed.status in _MAY_BE_LOST_BEHIND else Sent.REFUSED

@@ -48,7 +48,7 @@ def _told(
                 f"the server gave new tokens to {whose}, but they could not be stored ({details}); where the server "
                 "rotates refresh tokens, the one still stored is spent"
             )
-        case AttemptEnd.NOT_SENT:
+        case AttemptEnd.NOT_SENT | AttemptEnd.INTERRUPTED:
             return VerdictCode.REFRESH_NOT_SENT, f"{whose} ended before it sent anything ({details})"
         case AttemptEnd.ANSWERED:
             return VerdictCode.REFRESH_FAILED, f"the server answered {whose} with {details}{_wait(case, last)}"

@@ -213,3 +213,18 @@ def test_a_loop_that_ends_under_an_exchange_leaves_no_attempt_open(credentials: 
         time.sleep(0.02)
     (*_, failed) = (recorded.event for recorded in credentials.ledger.read(KEY))
     assert isinstance(failed, LeaseRefreshFailed) and failed.ended == "unanswered"
+
+
+def test_an_exchange_outlives_the_main_coroutine_that_forgot_it(credentials: Credentials) -> None:
+    async def refresh(_: PersistedTokens) -> PersistedTokens:
+        await asyncio.sleep(0.4)
+        return tokens(2)
+
+    async def main() -> None:
+        await credentials.login(KEY, tokens(1, 1))
+        task = asyncio.ensure_future(credentials.fresh(KEY, refresh))
+        await asyncio.sleep(0.1)
+        del task
+
+    asyncio.run(main())
+    assert stored(credentials) == "refresh-2"

@@ -180,7 +180,7 @@ ENDS = [
     (AttemptEnd.UNUSABLE, VerdictCode.RESPONSE_UNUSABLE, "holds no tokens to publish"),
     (AttemptEnd.OTHER_ACCOUNT, VerdictCode.OTHER_ACCOUNT, "the tokens of another account"),
     (AttemptEnd.NOT_SAVED, VerdictCode.TOKENS_NOT_SAVED, "they could not be stored"),
-    (AttemptEnd.INTERRUPTED, VerdictCode.REFRESH_UNANSWERED, "its outcome is unknown"),
+    (AttemptEnd.INTERRUPTED, VerdictCode.REFRESH_NOT_SENT, "ended before it sent anything"),
     (AttemptEnd.ABANDONED, VerdictCode.REFRESH_ABANDONED, "gave up attempt"),
 ]
 
@@ -246,7 +246,7 @@ EARLIER = [
     ({"ended": "not_sent", "status": 502}, VerdictCode.SPENT_OUTSIDE),
     ({"ended": "answered", "error": "TimeoutError"}, VerdictCode.SPENT_OUTSIDE),
     ({"ended": "unanswered", "error": "slow_down"}, VerdictCode.RESPONSE_LOST),
-    ({"ended": "interrupted"}, VerdictCode.RESPONSE_LOST),
+    ({"ended": "interrupted"}, VerdictCode.SPENT_OUTSIDE),
     ({"ended": "unusable", "status": 200}, VerdictCode.RESPONSE_LOST),
     ({"ended": "not_saved", "error": "GuardTimeout"}, VerdictCode.RESPONSE_LOST),
 ]

@@ -278,7 +278,7 @@ class Rules:
             "unanswered": was_sent,
             "answered": was_sent and not brought,
             "not_saved": bool(brought),
-            "interrupted": True,
+            "interrupted": not was_sent,
             "abandoned": attempt.closed_as == "abandoned",
         }
         ended = str(event.get("ended"))

@@ -6,7 +6,7 @@ agree on who writes. That is noticed before every write, and by readers within a
 name (hard link) of the file, for whoever opened it by that name would write another log.
 
 A copy written over the file's content keeps its name and inode. Whenever the file's size or time changed, which a
-checkpoint brings about too, it is compared with its log, for at most a tenth of the time; what that can see is told
+checkpoint brings about too, it is compared with its log, for at most a fiftieth of the time; what that can see is told
 in :mod:`ledger.recorders.sqlite_log_fit`.
 """
 
@@ -32,7 +32,7 @@ __all__ = ["FileIdentity"]
 READERS_LOOK_EVERY_S: Final = 0.01
 """How long readers rely on the last look at the path; looking costs as much as a snapshot does."""
 
-REST_IN_COMPARISONS: Final = 10
+REST_IN_COMPARISONS: Final = 50
 """How many times as long as the last comparison of file and log took everybody relies on it: when many write, one
 checkpoint follows another."""
 

@@ -104,8 +104,10 @@ class Job(Generic[T]):
         try:
             _idle.pop().put(self)
         except IndexError:
+            inbox: SimpleQueue[Job[Any]] = SimpleQueue()
+            inbox.put(self)
             try:
-                threading.Thread(target=_serve, args=(self,), name="lease-ledger worker", daemon=True).start()
+                threading.Thread(target=_serve, args=(inbox,), name="lease-ledger worker", daemon=True).start()
             except RuntimeError:
                 self.run()
         self._started = True
@@ -114,7 +116,7 @@ class Job(Generic[T]):
         """Do it, here, unless it was begun already."""
         if not self._claim.acquire(blocking=False):
             return
-        # A worker that waits for its next job keeps nothing of this one alive, such as a guard to be given back.
+        # Whoever still has the job keeps nothing of its call alive, such as a guard to be given back.
         call, self._call = self._call, None
         assert call is not None
         _running.add(self)
@@ -147,10 +149,12 @@ class Job(Generic[T]):
         return None if self._outcome is None else self._outcome[1]
 
 
-def _serve(job: "Job[Any] | None") -> None:
-    inbox: SimpleQueue[Job[Any]] = SimpleQueue()
+def _serve(inbox: "SimpleQueue[Job[Any]]") -> None:
+    job: Job[Any] | None = inbox.get()
     while job is not None:
         job.run()
+        # While it waits for another, a worker keeps no outcome alive: a dropped connection is to close at once.
+        job = None
         job = _next_job(inbox)
 
 
@@ -176,8 +180,9 @@ def _before_exit() -> None:
 
 atexit.register(_before_exit)
 if hasattr(os, "register_at_fork"):
-    # A forked child has none of its parent's workers.
+    # A forked child has none of its parent's workers, and waits for nothing that they do.
     os.register_at_fork(after_in_child=_idle.clear)
+    os.register_at_fork(after_in_child=_running.clear)
 
 
 def in_main_thread() -> bool:

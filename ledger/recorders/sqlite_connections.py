@@ -19,6 +19,7 @@ from queue import Empty, SimpleQueue
 from typing import Final, Literal
 
 from ledger.errors import LedgerStorageError
+from ledger.one_line import one_line
 from ledger.recorders.forking import tell_of_forks
 from ledger.threads import uninterrupted
 
@@ -66,6 +67,7 @@ class SQLiteConnections:
         self._lent_writer: Callable[[], LedgerConnection | None] = lambda: None
         # Taken only where no signal handler runs, and by a fork: nobody opens a file while the process is copied.
         self._opening = threading.Lock()
+        self._none_opens = False
 
     def reader(self) -> LedgerConnection:
         """A connection to read with; for :meth:`give_back_reader`.
@@ -119,7 +121,7 @@ class SQLiteConnections:
     def _open(self, *, reads_only: bool) -> LedgerConnection:
         with self._opening:
             if self._closed:
-                raise LedgerStorageError(f"ledger {self._path} is closed; open it again")
+                raise LedgerStorageError(f"ledger {one_line(self._path)} is closed; open it again")
             connection = sqlite3.connect(
                 self._uri,
                 uri=True,
@@ -156,7 +158,7 @@ class SQLiteConnections:
     def before_fork(self) -> None:
         """Wait until nobody uses a connection, and let nobody have one."""
         deadline_s = time.monotonic() + FORK_PATIENCE_S
-        self._opening.acquire(timeout=FORK_PATIENCE_S)
+        self._none_opens = self._opening.acquire(timeout=FORK_PATIENCE_S)
         self._at_fork.extend(self._idle())
         while len(self._at_fork) < len(self._alive) and time.monotonic() < deadline_s:
             time.sleep(0.000_5)
@@ -168,7 +170,8 @@ class SQLiteConnections:
             connection = self._at_fork.pop()
             is_reader = bool(connection.execute("PRAGMA query_only").fetchone()[0])
             (self.give_back_reader if is_reader else self.give_back_writer)(connection)
-        if self._opening.locked():
+        if self._none_opens:
+            self._none_opens = False
             self._opening.release()
 
     def after_fork_in_child(self) -> None:

@@ -13,6 +13,7 @@ again. What writes or takes a lock between processes runs where no signal handle
 
 import contextlib
 import os
+import shutil
 import sqlite3
 import tempfile
 import threading
@@ -107,9 +108,9 @@ class AuditFile:
         self._access = access
         self._real = None if self.path is None else real_place(self.path)
         self.private = private or (self._real is not None and not may_write(self._real))
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._copy: weakref.finalize[..., AuditFile] | None = None
         self._of_one_process = self._temporary_uri() if self._real is None or self.private else None
-        self._turn = threading.RLock() if self._of_one_process else _file_lock(Path(f"{self._real}.lock"))
+        self._turn = threading.RLock() if self._of_one_process else _file_lock(Path(f"{self._real}.lock"), access)
         self._forking: int | None = None
         self._questions: weakref.WeakSet[_Question] = weakref.WeakSet()
         self._idle: deque[_Connection] = deque()
@@ -147,6 +148,9 @@ class AuditFile:
         self._idle.clear()
         if self._anchor is not None:
             self._anchor.db.close()
+        if self._copy is not None:
+            # The parent goes on in it.
+            self._copy.detach()
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Database]:
@@ -210,8 +214,8 @@ class AuditFile:
             self._discard(self._idle.pop())
         if self._anchor is not None:
             self._anchor.db.close()
-        if self._folder is not None:
-            self._folder.cleanup()
+        if self._copy is not None:
+            self._copy()
 
     def _takes_turn(self) -> bool:
         try:
@@ -315,8 +319,9 @@ class AuditFile:
         """Where what this process has alone lies: in memory, or in a folder that nobody else may look into."""
         if self._real is None and sqlite3.sqlite_version_info >= MEMORY_SHARED_SINCE:
             return f"file:/{uuid.uuid4().hex}?vfs=memdb"
-        self._folder = tempfile.TemporaryDirectory(prefix="lease-ledger-audit-", ignore_cleanup_errors=True)
-        copy, afresh = (Path(self._folder.name, name) for name in ("copy.db", "audit.db"))
+        folder = tempfile.mkdtemp(prefix="lease-ledger-audit-")
+        self._copy = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        copy, afresh = (Path(folder, name) for name in ("copy.db", "audit.db"))
         is_copied = self._real is not None and copied(self._real, copy)
         return f"file:{quote(os.fsencode(copy if is_copied else afresh))}"
 
@@ -340,8 +345,8 @@ class AuditFile:
         return True
 
 
-def _file_lock(path: Path) -> FileLock:
-    return FileLock(path, mode=0o600, fallback_to_soft=False, preserve_lock_file=True)
+def _file_lock(path: Path, access: Access) -> FileLock:
+    return FileLock(path, mode=access.file_mode, fallback_to_soft=False, preserve_lock_file=True)
 
 
 def _inode(path: str) -> tuple[int, int] | None:

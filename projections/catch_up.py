@@ -155,6 +155,8 @@ def _was_misled(db: Database, recorder: LeaseRecorder, stream: str) -> bool:
     if found is None:
         return False
     codec, (version, state) = EventCodec(), found
+    if type(version) is not int:
+        return True
     try:
         events = [decode_row(codec, stream, row) for row in recorder.rows(stream, 0, version)]
         return bool(encoded_state(fold(events)) != state)

@@ -237,6 +237,25 @@ def test_a_file_of_another_version_is_made_anew(ledger: LeaseLedger, live: Live,
     assert "set_aside_1_events" not in audit._file().db.table_names()
 
 
+@pytest.mark.parametrize("version", ["'x'", "x'00'", "1.5"])
+def test_a_lease_whose_row_says_no_version_is_made_anew(
+    version: str, ledger: LeaseLedger, live: Live, contents: Contents
+) -> None:
+    live(ledger)
+    key = next(iter(ledger.keys()))
+    with AuditLog.open(ledger) as audit:
+        audit.catch_up()
+        ((before,),) = audit._file().db.execute("SELECT state FROM leases WHERE key = ?", (str(key),)).fetchall()
+        ledger.begin_refresh(key)
+        audit.catch_up()
+        audit._file().db.execute(f"UPDATE leases SET state = ?, version = {version} WHERE key = ?", (before, str(key)))
+        ledger.complete_refresh(key, 2_000_000_200, 1_900_000_100)
+        audit.leases()
+        found = contents(audit)
+        audit.rebuild()
+        assert found == contents(audit)
+
+
 def test_what_a_killed_rebuild_left_is_dropped_by_the_next(ledger: LeaseLedger, live: Live, path: Path) -> None:
     live(ledger)
     audit = AuditLog.open(ledger)

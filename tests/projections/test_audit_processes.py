@@ -1,6 +1,8 @@
 """The audit file among processes: several at once, some of them killed, some that may not write."""
 
+import gc
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -15,6 +17,8 @@ import pytest
 from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
 from projections.audit import AuditLog
+from projections.audit_file import AuditFile
+from projections.leases import select_leases
 
 WORK = LeaseKey.parse("dev:openai:work")
 
@@ -251,3 +255,19 @@ def test_a_reader_who_may_not_write_is_refused_a_rebuild(open_to_all: Path, live
         live(ledger)
         AuditLog.open(ledger).catch_up()
         assert "may not write it" in _as_nobody(ask, "try-to-rebuild", path)
+
+
+def test_a_forked_child_leaves_the_private_copy_to_its_parent(ledger: LeaseLedger, path: Path, live: Live) -> None:
+    live(ledger)
+    with AuditLog.open(ledger) as audit:
+        leases = audit.leases()
+    file = AuditFile(path.with_name("auth.audit.db"), private=True)
+    child = os.fork()
+    if child == 0:
+        del file
+        gc.collect()
+        os._exit(0)
+    os.waitpid(child, 0)
+    with file.reading() as one, file.reading() as another:
+        assert len(select_leases(one)) == len(select_leases(another)) == len(leases)
+    file.close()

@@ -1,7 +1,7 @@
 """What callers may pass to a ledger, checked before anything is decided."""
 
-import math
 import re
+import sys
 from typing import Final
 
 from ledger.events import AttemptEnd
@@ -44,7 +44,7 @@ def check_seconds(name: str, value: object) -> float | None:
     """
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= sys.float_info.max:
         raise ValueError(f"{name} is a number of seconds from 0 on, not {value!r}")
     return float(value)
 

@@ -1,5 +1,6 @@
 """What an agent uses: log in, get tokens that are good now, log out. Leaves nothing half done."""
 
+import math
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -43,6 +44,9 @@ class Credentials:
         revoke: Tells the server that tokens are no longer wanted; used for late responses that a logout overtook.
         monotonic: Seconds on a clock that nobody sets.
         is_gone: Whether a holder's process certainly no longer runs.
+
+    Raises:
+        ValueError: The deadline is no positive number of seconds, or has no end.
     """
 
     def __init__(
@@ -55,7 +59,7 @@ class Credentials:
         monotonic: Callable[[], float] = time.monotonic,
         is_gone: Callable[[Holder], bool] = is_provably_gone,
     ) -> None:
-        if not refresh_deadline > 0:
+        if not 0 < refresh_deadline < math.inf:
             raise ValueError(f"refresh_deadline is a positive number of seconds, not {refresh_deadline!r}")
         self.ledger = ledger
         self.store = store

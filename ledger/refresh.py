@@ -5,7 +5,7 @@ and shares it, and the new tokens are saved and recorded before anyone uses them
 """
 
 import contextlib
-import math
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -337,7 +337,8 @@ def _recordable_status(status: object) -> int | None:
 
 def _recordable_wait(seconds: object) -> float | None:
     """The seconds to wait, unless no event can carry them; a moment already past is no wait at all."""
-    if not isinstance(seconds, int | float) or not math.isfinite(seconds):
+    # Integers may be greater than any float.
+    if not isinstance(seconds, int | float) or not abs(seconds) <= sys.float_info.max:
         return None
     return max(float(seconds), 0.0)
 

@@ -1,5 +1,7 @@
 """Judging leases whose last event is a refresh that failed or was given up: what became of the refresh token?"""
 
+from fractions import Fraction
+
 from ledger.events import AttemptEnd, LeaseRefreshFailed
 from ledger.reading import RecordedEvent
 from projections.explain import words
@@ -68,6 +70,7 @@ def _wait(case: Case, last: RecordedEvent) -> str:
     failed = case.state.last_failure
     if failed is None or failed.retry_after is None:
         return ""
-    until_ms = last.event.at + round(failed.retry_after * 1000)
+    # As a fraction: a wait may be as long as a float goes, and its milliseconds beyond that.
+    until_ms = last.event.at + round(Fraction(failed.retry_after) * 1000)
     asked = f" and asked to wait {words.seconds(failed.retry_after)}, until {words.time(until_ms)}"
     return asked if case.at_ms < until_ms else f"{asked}, which is over"

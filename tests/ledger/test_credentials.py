@@ -127,7 +127,7 @@ def test_nobody_logged_in_is_told_so(credentials: Credentials) -> None:
 
 
 def test_a_deadline_that_is_no_time_is_refused(world: World, credentials: Credentials) -> None:
-    for deadline in (0, -1, float("nan")):
+    for deadline in (0, -1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="positive number of seconds"):
             Credentials(credentials.ledger, world.store, refresh_deadline=deadline)
 
@@ -495,6 +495,7 @@ def test_what_a_server_writes_where_a_code_belongs_is_not_recorded(
         RefreshError(False, "slow_down", 429, -3.0),
         RefreshError(False, "slow_down", 429, float("nan")),
         RefreshError(False, "slow_down", 429, float("inf")),
+        RefreshError(False, "slow_down", 429, 10**400),
         RefreshError(False, "slow_down", -1),
         RefreshError(False, "slow_down", "503"),  # type: ignore[arg-type]
         RefreshError(False, 503),  # type: ignore[arg-type]

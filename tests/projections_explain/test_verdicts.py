@@ -230,6 +230,13 @@ def test_a_wait_that_the_server_asked_for_passes(ledger: LeaseLedger, clock: Clo
     assert "until 2023-11-14T22:13:50Z, which is over; " in verdict(ledger).text
 
 
+def test_a_wait_beyond_all_numbers_of_milliseconds_is_told(ledger: LeaseLedger) -> None:
+    ledger.acquire_lease(KEY, EXPIRES_S)
+    ledger.begin_refresh(KEY)
+    ledger.refresh_failed(KEY, False, status=503, retry_after=1.7e308)
+    assert "asked to wait 1.7e+308 s, until 1" in verdict(ledger).text
+
+
 def refused(ledger: LeaseLedger, fingerprint: str | None = FINGERPRINT, error: str = "invalid_grant") -> None:
     ledger.begin_refresh(KEY, fingerprint=fingerprint)
     ledger.refresh_failed(KEY, True, error=error, status=400)

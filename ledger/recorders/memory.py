@@ -57,6 +57,7 @@ class MemoryLeaseRecorder(POPOApplicationRecorder, LeaseRecorder):
             return self.append(build(self.rows(stream, after)))
 
     def rows(self, stream: str, after: int = 0, upto: int | None = None) -> Sequence[StreamRow]:
+        after = max(after, 0)
         with self._database_lock:
             self._check_open()
             index = self._stored_events_index.get(stream, {})
@@ -69,6 +70,7 @@ class MemoryLeaseRecorder(POPOApplicationRecorder, LeaseRecorder):
             ]
 
     def log(self, after: int, limit: int) -> Sequence[LogRow]:
+        after = max(after, 0)
         with self._database_lock:
             self._check_open()
             found = self._stored_events[after : after + limit]
@@ -78,14 +80,17 @@ class MemoryLeaseRecorder(POPOApplicationRecorder, LeaseRecorder):
         ]
 
     def last_position(self) -> int:
+        self._check_open()
         return self.max_notification_id() or 0
 
     def last_version(self, stream: str) -> int:
         with self._database_lock:
+            self._check_open()
             return len(self._stored_events_index.get(stream, {}))
 
     def streams(self) -> Sequence[str]:
         with self._database_lock:
+            self._check_open()
             return sorted(stream for stream, index in self._stored_events_index.items() if index)
 
     def streams_after(self, stream: str, limit: int) -> Sequence[str]:

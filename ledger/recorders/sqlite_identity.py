@@ -4,6 +4,7 @@ import sqlite3
 from pathlib import Path
 
 from ledger.errors import NotALedger
+from ledger.one_line import one_line
 from ledger.recorders.schema import FORMAT
 
 __all__ = ["read_identity"]
@@ -24,13 +25,13 @@ def read_identity(connection: sqlite3.Connection, path: Path) -> str | None:
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
     if not tables and holds_data:
         raise NotALedger(
-            f"{path} holds data but no table: it is another database, or damaged; keep it aside and restore a backup, "
-            "or point --db at another file"
+            f"{one_line(path)} holds data but no table: it is another database, or damaged; keep it aside and restore "
+            "a backup, or point --db at another file"
         )
     if not tables:
         return None
     if "ledger_meta" not in tables:
-        raise NotALedger(f"{path} is a SQLite database but holds no lease ledger; point --db at another file")
+        raise NotALedger(f"{one_line(path)} is a SQLite database but holds no lease ledger; point --db at another file")
     rows = connection.execute("SELECT ledger_id, lowest_reader FROM ledger_meta").fetchmany(2)
     if len(rows) != 1:
         raise _damaged(path, f"its table ledger_meta holds {'more than one row' if rows else 'no row'}")
@@ -39,7 +40,7 @@ def read_identity(connection: sqlite3.Connection, path: Path) -> str | None:
         raise _damaged(path, "its table ledger_meta holds values of another type")
     if lowest_reader > FORMAT:
         raise NotALedger(
-            f"{path} was written in a format that needs reader version {lowest_reader}, "
+            f"{one_line(path)} was written in a format that needs reader version {lowest_reader}, "
             f"and this is version {FORMAT}; upgrade lease-ledger"
         )
     return ledger_id
@@ -53,4 +54,6 @@ def _holds_data(connection: sqlite3.Connection) -> bool:
 
 
 def _damaged(path: Path, what: str) -> NotALedger:
-    return NotALedger(f"{path}: whose ledger it is cannot be told, {what}; keep the file aside and restore a backup")
+    return NotALedger(
+        f"{one_line(path)}: whose ledger it is cannot be told, {what}; keep the file aside and restore a backup"
+    )

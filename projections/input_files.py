@@ -2,14 +2,17 @@
 
 import os
 import stat
+import sys
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from ledger.errors import LeaseLedgerError
 
-__all__ = ["InputRefused", "NoSuchInput", "open_input", "read_bounded", "read_input"]
+__all__ = ["InputRefused", "NoSuchInput", "open_input", "read_input", "read_standard_input"]
 
 _OPEN: Final = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+_STANDARD: Final = "standard input"
 
 
 class InputRefused(LeaseLedgerError, OSError):
@@ -71,15 +74,23 @@ def read_input(path: str | os.PathLike[str], *, most_bytes: int) -> bytes:
     with open_input(path) as file:
         if os.fstat(file.fileno()).st_size > most_bytes:
             raise _too_long(str(Path(path)), most_bytes)
-        return read_bounded(file, str(Path(path)), most_bytes=most_bytes)
+        return _read_bounded(file, str(Path(path)), most_bytes)
 
 
-def read_bounded(file: BinaryIO, shown: str, *, most_bytes: int) -> bytes:
-    """What is left of an open file or stream, which may tell its length wrong, or never end.
+def read_standard_input(*, most_bytes: int) -> bytes:
+    """What is left on standard input, which need not end.
 
     Raises:
-        InputRefused: It is longer than ``most_bytes``, or cannot be read.
+        InputRefused: It is closed, longer than ``most_bytes``, or cannot be read.
     """
+    # There is none where the process was started with it closed.
+    if sys.stdin is None:
+        raise InputRefused(_STANDARD, "it is closed; name a file, or pipe something in")
+    return _read_bounded(sys.stdin.buffer, _STANDARD, most_bytes)
+
+
+def _read_bounded(file: BinaryIO, shown: str, most_bytes: int) -> bytes:
+    # A file may tell its length wrong.
     try:
         data = file.read(most_bytes + 1)
     except OSError as error:

@@ -14,10 +14,12 @@ from ledger.store_errors import TokenSerializationError
 from ledger.stores.stored_form import keys_named_in
 from ledger.tokens import PersistedTokens
 
-__all__ = ["read_regular", "why_no_place", "why_protected"]
+__all__ = ["LONGEST_TOKENS_BYTES", "read_regular", "why_no_place", "why_protected"]
 
 _SQLITE: Final = b"SQLite format 3\0"
-_LONGEST_TOKENS_BYTES: Final = 4 * 1024 * 1024
+LONGEST_TOKENS_BYTES: Final = 4 * 1024 * 1024
+"""Whatever is longer is no set of tokens."""
+
 _OPEN: Final = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 _BESIDE: Final = ("-wal", "-shm", "-journal", ".create-lock", ".lock", ".locks", ".fingerprint-key")
@@ -71,7 +73,7 @@ def why_protected(target: Path) -> str | None:
     """
     if target.name.endswith((".lock", "-lock")):
         return "it is a lock, and replacing one lets two hold it"
-    data = read_regular(target, _LONGEST_TOKENS_BYTES + 1)
+    data = read_regular(target, LONGEST_TOKENS_BYTES + 1)
     if data is None:
         return "it is no regular file"
     return next((reason for holds, reason in _PRECIOUS if holds(data)), None)

@@ -218,6 +218,16 @@ def test_verify_names_a_changed_event_by_a_kept_checkpoint(logged_in: Run, tmp_p
     assert (finding["witness"], finding["position"], finding["key"], finding["version"]) == ("checkpoint", 2, KEY, 2)
 
 
+def test_a_checkpoint_of_many_leases_can_be_read_again(logged_in: Run, tmp_path: Path) -> None:
+    kept = json.loads(logged_in("checkpoint").stdout)
+    (head,) = kept["heads"].values()
+    kept["heads"] |= {f"dev:openai:agent-{number}": head for number in range(20_000)}
+    (tmp_path / "kept.json").write_text(json.dumps(kept))
+    result = logged_in("verify", "--against", str(tmp_path / "kept.json"), "--json")
+    assert result.exit_code == 4
+    assert {finding["witness"] for finding in json.loads(result.stdout)["findings"]} == {"checkpoint"}
+
+
 def test_what_is_no_checkpoint_is_wrong_usage(logged_in: Run, tmp_path: Path) -> None:
     (tmp_path / "kept.json").write_text('{"position": "far"}')
     result = logged_in("verify", "--against", str(tmp_path / "kept.json"))

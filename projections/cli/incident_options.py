@@ -1,7 +1,6 @@
 """The options that choose an incident, from a ledger or a saved file, and those that change its history."""
 
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -15,7 +14,7 @@ from projections.cli.outputs import FILE, is_standard
 from projections.cli.session import Session
 from projections.incident import Change, Incident, Insertion
 from projections.incident.bundle import LONGEST_BYTES
-from projections.input_files import read_bounded
+from projections.input_files import read_standard_input
 
 __all__ = [
     "Choice",
@@ -120,7 +119,7 @@ def loaded_incident(file: Path) -> Incident:
     """
     if not is_standard(file):
         return Incident.load(file)
-    return Incident.of_bytes(read_bounded(sys.stdin.buffer, "standard input", most_bytes=LONGEST_BYTES))
+    return Incident.of_bytes(read_standard_input(most_bytes=LONGEST_BYTES))
 
 
 def change_from(

@@ -1,6 +1,5 @@
 """``verify`` and ``checkpoint``: what shows that nothing was changed."""
 
-import sys
 from pathlib import Path
 from typing import Final
 
@@ -15,12 +14,13 @@ from projections.cli.output import Cell, Output
 from projections.cli.outputs import FILE, force_option, is_standard, written
 from projections.cli.session import Session, json_option
 from projections.cli.terminal import write_line
-from projections.input_files import read_bounded, read_input
+from projections.input_files import read_input, read_standard_input
 
 __all__ = ["Verified", "checkpoint", "verify"]
 
 
-_LONGEST_CHECKPOINT_BYTES: Final = 1024 * 1024
+_LONGEST_CHECKPOINT_BYTES: Final = 256 * 1024 * 1024
+"""A checkpoint names the last event of every lease: some 150 bytes each."""
 
 
 class Verified(msgspec.Struct, frozen=True):
@@ -102,7 +102,7 @@ def checkpoint(session: Session, file: Path, force: bool, as_json: bool) -> None
 
 def _read_checkpoint(file: Path) -> Checkpoint:
     if is_standard(file):
-        data = read_bounded(sys.stdin.buffer, "standard input", most_bytes=_LONGEST_CHECKPOINT_BYTES)
+        data = read_standard_input(most_bytes=_LONGEST_CHECKPOINT_BYTES)
     else:
         data = read_input(file, most_bytes=_LONGEST_CHECKPOINT_BYTES)
     try:

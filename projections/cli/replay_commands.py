@@ -20,6 +20,7 @@ from projections.cli.output import Cell, Output
 from projections.cli.session import Session, json_option, keys_argument
 from projections.cli.showing import emit, say, value_text
 from projections.cli.stepping import Stepper, show_steps
+from projections.cli.terminal import is_terminal
 from projections.incident import Change, Counterfactual, Incident, NoSuchCondition, Step, parse_condition
 
 __all__ = ["replay"]
@@ -71,11 +72,15 @@ def replay(
     elif as_json:
         for step in _steps(incident, where):
             emit(step)
-    elif where is not None or not (sys.stdin.isatty() and sys.stdout.isatty()):
+    elif where is not None or not _can_step():
         show_steps(Output(as_json=False), _steps(incident, where))
     else:
         tell_assumed_utc()
         Stepper(incident, _ask, say).run()
+
+
+def _can_step() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty() and is_terminal()
 
 
 def _ask(prompt: str) -> str | None:

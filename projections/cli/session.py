@@ -18,8 +18,9 @@ from ledger.stores.postgres import PostgresTokenStore
 from ledger.tokens import PersistedTokens
 from projections.cli.places import database_url, ledger_url, token_folder
 from projections.cli.terminal import write_line
-from projections.input_files import read_bounded, read_input
+from projections.input_files import read_input, read_standard_input
 from projections.known_keys import require_known
+from projections.protected_files import LONGEST_TOKENS_BYTES
 
 __all__ = [
     "LARGEST",
@@ -32,7 +33,6 @@ __all__ = [
     "read_tokens",
 ]
 
-LONGEST_TOKENS_BYTES: Final = 4 * 1024 * 1024
 LARGEST: Final = 2**63 - 1
 """The largest number that a position, a version or a count can be."""
 
@@ -173,7 +173,7 @@ def read_tokens(file: Path | None) -> PersistedTokens:
             "tokens come on standard input, where a terminal would show them: pipe, or --tokens-file."
         )
     else:
-        data = read_bounded(sys.stdin.buffer, "standard input", most_bytes=LONGEST_TOKENS_BYTES)
+        data = read_standard_input(most_bytes=LONGEST_TOKENS_BYTES)
     try:
         return PersistedTokens.from_json(data)
     except TokenSerializationError as error:

@@ -25,6 +25,8 @@ from ledger.addresses import split_address
 from ledger.chain import EMPTY_ROLL, event_digest, roll
 from ledger.errors import LedgerStorageError
 from ledger.lease_ledger import LeaseLedger
+from ledger.new_files import give_new_name
+from ledger.one_line import one_line
 from ledger.opening import missing_postgres, open_recorder
 from ledger.recorders.access import make_private_file
 from ledger.recorders.base import IntegrityError, LeaseRecorder, LogRow
@@ -228,7 +230,7 @@ def new_ledger_file(target: Path) -> Iterator[Path]:
         LedgerStorageError: The target is there already, or cannot be written.
     """
     if os.path.lexists(target):
-        raise LedgerStorageError(f"{target} exists already; name a new file")
+        raise LedgerStorageError(f"{one_line(target)} exists already; name a new file")
     unfinished = target.with_name(f".copying-{secrets.token_hex(4)}-{target.name}")
     try:
         yield unfinished
@@ -238,7 +240,7 @@ def new_ledger_file(target: Path) -> Iterator[Path]:
     except (OSError, sqlite3.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise LedgerStorageError(
-            f"{target} cannot be written: {reason}; free space or choose another folder"
+            f"{one_line(target)} cannot be written: {reason}; free space or choose another folder"
         ) from error
     finally:
         for left_over in target.parent.glob(f"{glob.escape(unfinished.name)}*"):
@@ -246,11 +248,8 @@ def new_ledger_file(target: Path) -> Iterator[Path]:
 
 
 def _give_name(unfinished: Path, target: Path) -> None:
-    # A link, unlike a renaming, never replaces what somebody else put there meanwhile.
     try:
-        os.link(unfinished, target)
+        give_new_name(unfinished, target)
     except FileExistsError:
-        raise LedgerStorageError(f"{target} was made by somebody else meanwhile; name a new file") from None
-    except OSError:
-        unfinished.rename(target)
+        raise LedgerStorageError(f"{one_line(target)} was made by somebody else meanwhile; name a new file") from None
     sync_folder(str(target.parent))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from ledger.errors import LeaseLedgerError
+from ledger.new_files import give_new_name
 from ledger.stores.private_files import sync_folder
 from projections.protected_files import read_regular, why_no_place, why_protected
 
@@ -168,16 +169,9 @@ def _give_name(unfinished: Path, target: Path, before: os.stat_result | None) ->
         unfinished.replace(target)
         return
     try:
-        os.link(unfinished, target)
+        give_new_name(unfinished, target)
     except FileExistsError:
         raise _came_meanwhile(target) from None
-    except OSError:
-        # This file system has no hard links: the name is taken by an empty file first, which nobody else can then take.
-        try:
-            os.close(os.open(target, _CREATE, _MODE))
-        except FileExistsError:
-            raise _came_meanwhile(target) from None
-        unfinished.replace(target)
 
 
 def _refuse_unless_same(target: Path, before: os.stat_result) -> None:

@@ -115,11 +115,13 @@ class LeaseLedger(AuthLeaseHandle):
             new_id: Returns a new event id, at least 96 random bits; from the operating system by default.
 
         Raises:
-            ValueError: The URL names no storage known here.
+            ValueError: The URL names no storage known here, or ``actor`` is too long or no text that can be stored.
             LedgerStorageError: The storage cannot be opened.
             NotALedger: It holds something else, a ledger damaged so that it does not say whose it is, or one that needs
                 a newer version.
         """
+        # Before anything is opened, or made, that nobody would close.
+        actor = check_text("actor", actor)
         return cls(open_recorder(url, _random_id()), clock=clock, actor=actor, new_id=new_id)
 
     def __enter__(self) -> Self:

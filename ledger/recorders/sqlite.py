@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -12,7 +12,7 @@ from eventsourcing.persistence import IntegrityError, Notification, StoredEvent
 from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteCursor, SQLiteDatastore
 from filelock import FileLock, Timeout
 
-from ledger.errors import CorruptHistory, LedgerStorageError, NotALedger
+from ledger.errors import CorruptHistory, LedgerStorageError
 from ledger.keys import LeaseKey
 from ledger.one_line import one_line
 from ledger.recorders.access import OWNER_ALONE, Access, access_like, make_private_file
@@ -23,7 +23,8 @@ from ledger.recorders.forking import tell_of_forks
 from ledger.recorders.locks import FileGuardLock, GuardLock
 from ledger.recorders.schema import APPLICATION_ID, FORMAT, SCHEMA, TRIGGERS
 from ledger.recorders.sqlite_connections import BUSY_TIMEOUT_S, SQLiteConnections, Synchronous
-from ledger.recorders.sqlite_defects import DAMAGE, find_defects
+from ledger.recorders.sqlite_defects import find_defects
+from ledger.recorders.sqlite_errors import DAMAGE, sqlite_storage_error, sqlite_storage_errors
 from ledger.recorders.sqlite_fetching import fetch
 from ledger.recorders.sqlite_identity import read_identity
 from ledger.recorders.sqlite_opening import Reach, prepare, real_file, share_side_files, sqlite_uri
@@ -59,23 +60,6 @@ _MAX_VERSION: Final = 2**63 - 1
 """The greatest number that SQLite keeps."""
 
 _log = logging.getLogger(__name__)
-
-_ADVICE: Final = {
-    sqlite3.SQLITE_FULL: "the disk is full; free some space and try again, nothing was recorded",
-    sqlite3.SQLITE_READONLY: "the file is read-only for this process; check its permissions, nothing was recorded",
-    sqlite3.SQLITE_BUSY: f"other writers held the file for {BUSY_TIMEOUT_S} s; find which; nothing was recorded",
-    sqlite3.SQLITE_CORRUPT: "the file is damaged; keep it aside and restore a backup",
-    sqlite3.SQLITE_NOTADB: "the file is no SQLite database; point --db at a ledger",
-    sqlite3.SQLITE_CANTOPEN: "the file cannot be opened; check that its folder exists and may be written",
-    sqlite3.SQLITE_IOERR: "reading or writing failed; check the disk, nothing is known to be recorded",
-}
-
-
-def _storage_error(path: Path, error: Exception) -> LedgerStorageError:
-    code = getattr(error, "sqlite_errorcode", None)
-    advice = _ADVICE.get(code & 0xFF) if isinstance(code, int) else None
-    kind = NotALedger if isinstance(code, int) and code & 0xFF == sqlite3.SQLITE_NOTADB else LedgerStorageError
-    return kind(f"ledger {one_line(path)}: {advice or error}")
 
 
 def _storable(number: int | None) -> int:
@@ -132,7 +116,8 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         self.read_only = self.reach is not Reach.WRITE
         if self.read_only:
             _log.info("ledger %s is open for reading only", one_line(self.path))
-        self.access = access_like(self.path)
+        with sqlite_storage_errors(self.path):
+            self.access = access_like(self.path)
         self._uri = sqlite_uri(self.path, self.reach)
         super().__init__(self._library_datastore())
         self.select_events_statement = (
@@ -141,8 +126,10 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         )
         self._connections = SQLiteConnections(self.path, self._uri, synchronous)
         self.ledger_id = uninterrupted(lambda: self._open(new_ledger_id))
-        with self._storage_errors():
+        with contextlib.ExitStack() as on_failure, sqlite_storage_errors(self.path):
+            on_failure.callback(self._connections.close)
             self._file = FileIdentity(self.path, self.reach)
+            on_failure.pop_all()
         share_side_files(self.path)
         tell_of_forks(self)
 
@@ -164,7 +151,7 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         return datastore
 
     def _open(self, new_ledger_id: str) -> str:
-        with contextlib.ExitStack() as on_failure, self._storage_errors():
+        with contextlib.ExitStack() as on_failure, sqlite_storage_errors(self.path):
             on_failure.callback(self._connections.close)
             writer = self._connections.writer()
             ledger_id = until_free(lambda: read_identity(writer, self.path), BUSY_TIMEOUT_S)
@@ -179,13 +166,6 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
     def guard_lock(self, stream: str) -> GuardLock:
         name = token_file_name(LeaseKey.parse(stream)).removesuffix(".json")
         return FileGuardLock(self.path.with_name(f"{self.path.name}.locks") / f"{name}.lock", self.access)
-
-    @contextlib.contextmanager
-    def _storage_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except DAMAGE as error:
-            raise _storage_error(self.path, error) from error
 
     def _create(self, writer: sqlite3.Connection, ledger_id: str) -> str:
         lock = FileLock(
@@ -232,7 +212,7 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
             finally:
                 self._connections.give_back_writer(writer)
         except DAMAGE as error:
-            raise _storage_error(self.path, error) from error
+            raise sqlite_storage_error(self.path, error) from error
 
     def append_exclusively(self, stream: str, after: int, build: Callable[[Sequence[StreamRow]], NewEvent]) -> int:
         def append(writer: sqlite3.Connection) -> int:
@@ -245,7 +225,7 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
         """Do several things in one transaction, where no signal handler runs."""
 
         def transaction() -> T:
-            with self._storage_errors():
+            with sqlite_storage_errors(self.path):
                 self._check_before_write()
                 writer = self._connections.writer()
                 try:
@@ -316,7 +296,7 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
             finally:
                 self._connections.give_back_reader(reader)
         except DAMAGE as error:
-            raise _storage_error(self.path, error) from error
+            raise sqlite_storage_error(self.path, error) from error
 
     def rows(self, stream: str, after: int = 0, upto: int | None = None) -> Sequence[StreamRow]:
         parameters = (stream, _storable(after), _storable(upto))
@@ -361,7 +341,7 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
 
     def defects(self) -> Sequence[Defect]:
         self._file.check()
-        with self._storage_errors(), contextlib.closing(self._connections.reader()) as connection:
+        with sqlite_storage_errors(self.path), contextlib.closing(self._connections.reader()) as connection:
             return find_defects(connection, self.ledger_id)
 
     def close(self) -> None:

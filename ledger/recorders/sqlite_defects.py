@@ -12,11 +12,9 @@ from typing import Any, Final
 
 from ledger.recorders.base import Defect
 from ledger.recorders.schema import APPLICATION_ID, EVENTS_INDEX, FORMAT, SCHEMA, TRIGGERS
+from ledger.recorders.sqlite_errors import DAMAGE
 
-__all__ = ["DAMAGE", "find_defects"]
-
-DAMAGE: Final = (sqlite3.Error, UnicodeDecodeError)
-"""What a damaged file makes the driver raise. Messages that quote damaged bytes fail to be decoded themselves."""
+__all__ = ["find_defects"]
 
 MOST_EACH: Final = 10
 """Defects told of each kind: who has more than that has a damaged file, not a list to work through."""

@@ -25,7 +25,10 @@ def fetch(connection: sqlite3.Connection, query: str, parameters: Sequence[Any] 
     """
     try:
         return connection.execute(query, parameters).fetchall()
-    except sqlite3.OperationalError:
+    except sqlite3.OperationalError as error:
+        # SQLite itself has no such failure, and so no number for it; what it has one for may have taken its time.
+        if getattr(error, "sqlite_errorcode", None) is not None:
+            raise
         connection.text_factory = _text_where_it_is
         try:
             return connection.execute(query, parameters).fetchall()

@@ -21,6 +21,8 @@ from ledger.errors import LedgerStorageError, NotALedger
 from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
 from ledger.recorders.base import NewEvent, StreamRow
+from ledger.recorders.sqlite import SQLiteLeaseRecorder
+from ledger.recorders.sqlite_connections import SQLiteConnections
 
 KEY = LeaseKey.parse("dev:openai:work")
 
@@ -400,3 +402,28 @@ def test_a_reader_never_waits_for_a_commit_that_is_under_way(path: Path) -> None
         assert ledger.recorder.last_version("dev:other") == 1
         assert ledger.snapshot(KEY).generation == 1
         assert ledger.acquire_lease(KEY, 600).generation == 2
+
+
+def test_a_file_that_goes_while_it_is_opened_is_a_storage_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[SQLiteConnections] = []
+    opened = SQLiteLeaseRecorder._open
+
+    def gone(self: SQLiteLeaseRecorder, new_ledger_id: str) -> str:
+        ledger_id = opened(self, new_ledger_id)
+        path.unlink()
+        return ledger_id
+
+    def close(self: SQLiteConnections) -> None:
+        closed.append(self)
+
+    monkeypatch.setattr(SQLiteLeaseRecorder, "_open", gone)
+    monkeypatch.setattr(SQLiteConnections, "close", close)
+    with pytest.raises(LedgerStorageError, match="No such file"):
+        _open(path)
+    assert len(closed) == 1
+
+
+def test_an_actor_that_no_event_can_name_leaves_no_ledger(path: Path) -> None:
+    with pytest.raises(ValueError, match="actor"):
+        LeaseLedger.open(f"sqlite:///{path}", actor="a\0b")
+    assert not path.exists()

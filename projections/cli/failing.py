@@ -9,9 +9,7 @@ import msgspec
 
 from ledger.addresses import without_passwords
 from ledger.errors import LeaseLedgerError
-from ledger.keys import IdentityError, LeaseKey
-from ledger.lifecycle import TokenLifecycleClearError
-from ledger.store_errors import TokenStoreError
+from ledger.keys import LeaseKey
 from projections.cli.error_codes import kind_of
 from projections.cli.exit_codes import Exit
 from projections.cli.terminal import write_json, write_line
@@ -21,8 +19,6 @@ from projections.printable import printable
 __all__ = ["Failed", "Failure", "fail"]
 
 _LONGEST: Final = 2_000
-_SPEAKING: Final = (LeaseLedgerError, TokenStoreError, TokenLifecycleClearError, IdentityError)
-"""Errors whose texts are made to be shown, and hold no secret."""
 
 
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -86,7 +82,8 @@ def _shown(error: BaseException) -> str:
 def _text(error: BaseException) -> str:
     if isinstance(error, click.ClickException):
         return without_passwords(_usage_text(error))
-    if isinstance(error, _SPEAKING):
+    if isinstance(error, LeaseLedgerError):
+        # Their texts are made to be shown, and hold no secret.
         return str(error)
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""

@@ -12,6 +12,7 @@ from sqlite_utils import Database
 
 from ledger.keys import LeaseKey
 from ledger.lease_ledger import LeaseLedger
+from ledger.one_line import one_line
 from ledger.stores.base import TokenStore
 from ledger.verification import MOST_FINDINGS, Checkpoint, Finding, Verification
 from projections.audit_checkpoint import read_checkpoint
@@ -192,7 +193,9 @@ class AuditLog(ExplainQuestions, SqlQuestions):
         """
         file = self._file()
         if file.private:
-            raise AuditFileError(f"audit file {self.path}: this process may not write it, so it cannot rebuild it")
+            raise AuditFileError(
+                f"audit file {one_line(self.path)}: this process may not write it, so it cannot rebuild it"
+            )
         rebuild(file, self.ledger.recorder, progress)
         return self._position(file)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from ledger.errors import LedgerStorageError
+from ledger.one_line import one_line
 
 __all__ = ["AuditFileDamaged", "AuditFileError", "AuditFileHeld", "audit_errors", "audit_file_error"]
 
@@ -49,7 +50,7 @@ _WRONG: Final = {
 
 def audit_file_error(path: Path | None, error: Exception) -> AuditFileError:
     """What SQLite raised, as an error that says what to do."""
-    where = f"audit file {path or 'in memory'}"
+    where = f"audit file {'in memory' if path is None else one_line(path)}"
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
     if code in _HELD:
         return AuditFileHeld(f"{where}: {_HELD[code]}")

@@ -29,6 +29,7 @@ from urllib.parse import quote
 from filelock import FileLock, Timeout
 from sqlite_utils import Database
 
+from ledger.one_line import one_line
 from ledger.recorders.access import OWNER_ALONE, Access, make_private_file
 from ledger.recorders.forking import tell_of_forks
 from ledger.threads import StopRequest
@@ -199,7 +200,7 @@ class AuditFile:
             stop.heed()
             if time.monotonic() >= deadline:
                 raise AuditFileHeld(
-                    f"audit file {self.path}: another process has been rebuilding it for {patience_s:g} s; "
+                    f"audit file {one_line(self.path)}: another process has been rebuilding it for {patience_s:g} s; "
                     "wait for it or end it"
                 )
             time.sleep(LOOK_EVERY_S)
@@ -227,7 +228,7 @@ class AuditFile:
         except Timeout:
             return False
         except (OSError, NotImplementedError) as error:
-            raise AuditFileHeld(f"audit file {self.path}: cannot be locked: {error}") from error
+            raise AuditFileHeld(f"audit file {one_line(self.path)}: cannot be locked: {error}") from error
 
     @contextlib.contextmanager
     def _transaction(self, begin: str) -> Iterator[_Connection]:
@@ -273,9 +274,10 @@ class AuditFile:
             return
         found = alterations(connection.db.conn)
         if found and made_by_this_version(connection.db.conn):
+            where = "in memory" if self.path is None else one_line(self.path)
             raise AuditFileDamaged(
-                f"audit file {self.path or 'in memory'}: {found[0].detail}, so its answers may be wrong; 'lease-ledger "
-                "verify' shows all that was changed, 'lease-ledger rebuild' makes everything in it anew"
+                f"audit file {where}: {found[0].detail}, so its answers may be wrong; 'lease-ledger verify' shows all "
+                "that was changed, 'lease-ledger rebuild' makes everything in it anew"
             )
         if not found:
             connection.checked_schema = schema
@@ -312,7 +314,9 @@ class AuditFile:
                 try:
                     make_private_file(self._real, self._access)
                 except OSError as error:
-                    raise AuditFileHeld(f"audit file {self.path}: cannot be made: {error.strerror}") from error
+                    raise AuditFileHeld(
+                        f"audit file {one_line(self.path)}: cannot be made: {error.strerror}"
+                    ) from error
         return connect(f"file:{quote(os.fsencode(self._real))}?mode=rw")
 
     def _temporary_uri(self) -> str:

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from sqlite_utils import Database
 
+from ledger.one_line import one_line
 from ledger.recorders.access import make_private_file
 from projections.audit_checkpoint import made_by_this_version
 from projections.audit_errors import AuditFileError, AuditFileHeld, audit_errors
@@ -46,7 +47,7 @@ def as_it_is(path: Path) -> Iterator[Database]:
         writable = may_write(real)
         connection = connect(f"file:{quote(os.fsencode(real))}?mode=rw") if writable else open_read_only(real)
         if connection is None:
-            raise AuditFileHeld(f"audit file {path}: it cannot be read; check its permissions")
+            raise AuditFileHeld(f"audit file {one_line(path)}: it cannot be read; check its permissions")
         with contextlib.closing(connection):
             connection.execute("PRAGMA query_only = ON")
             db = Database(connection, recursive_triggers=False, execute_plugins=False)
@@ -57,7 +58,7 @@ def as_it_is(path: Path) -> Iterator[Database]:
 
 def refuse_foreign(db: Database, path: Path | None) -> None:
     if _is_foreign(db.conn):
-        raise AuditFileError(f"{path} holds something else than an audit log; name another file for it")
+        raise AuditFileError(f"{one_line(path)} holds something else than an audit log; name another file for it")
 
 
 def _is_foreign(connection: sqlite3.Connection) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from ledger.one_line import one_line
 from ledger.recorders.access import OWNER_ALONE, Access, access_like
 from ledger.recorders.base import LeaseRecorder
 from projections.audit_errors import AuditFileDamaged, AuditFileError
@@ -55,19 +56,24 @@ def real_place(path: Path) -> Path:
     except FileNotFoundError:
         if path.is_symlink():
             raise AuditFileError(
-                f"audit file {path}: the symbolic link leads to {real}, where there is nothing; remove it"
+                f"audit file {one_line(path)}: the symbolic link leads to {one_line(real)}, where there is nothing; "
+                "remove it"
             ) from None
         if not real.parent.is_dir():
-            raise AuditFileError(f"audit file {path}: its folder does not exist; make it or name another") from None
+            raise AuditFileError(
+                f"audit file {one_line(path)}: its folder does not exist; make it or name another"
+            ) from None
         return real
     except OSError as error:
         reason = "symbolic links lead round in a circle" if error.errno == errno.ELOOP else error.strerror
-        raise AuditFileError(f"audit file {path}: cannot be opened: {reason}") from error
+        raise AuditFileError(f"audit file {one_line(path)}: cannot be opened: {reason}") from error
     if not stat.S_ISREG(found.st_mode):
-        raise AuditFileError(f"audit file {path}: something that is no file lies there; name another place for it")
+        raise AuditFileError(
+            f"audit file {one_line(path)}: something that is no file lies there; name another place for it"
+        )
     if 0 < found.st_size < LEAST_PAGE_BYTES:
         # SQLite would take it for an empty database, and write over it.
-        raise AuditFileDamaged(f"audit file {path}: it is no SQLite database; move it away and ask again")
+        raise AuditFileDamaged(f"audit file {one_line(path)}: it is no SQLite database; move it away and ask again")
     return real
 
 

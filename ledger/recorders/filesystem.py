@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 import psutil
 
 from ledger.errors import UnsafeFileSystem
+from ledger.one_line import one_line
 
 __all__ = ["Mount", "file_system_of", "mounts", "refuse_unsafe_file_system"]
 
@@ -66,7 +67,7 @@ def refuse_unsafe_file_system(path: Path, table: Iterable[Mount]) -> None:
     file_system = file_system_of(path.parent, table)
     if file_system is not None and (file_system in UNSAFE or file_system.startswith(UNSAFE_PREFIX)):
         raise UnsafeFileSystem(
-            f"{path} lies on a {file_system} mount, where SQLite's write-ahead log gets corrupted; "
+            f"{one_line(path)} lies on a {file_system} mount, where SQLite's write-ahead log gets corrupted; "
             "use a local disk, or PostgreSQL for many machines "
             "(?unsafe_filesystem=allow opens it all the same, at your risk)"
         )

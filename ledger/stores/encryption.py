@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ledger.one_line import one_line
 from ledger.store_errors import TokenPermissionDenied, TokenSerializationError, TokenStoreUnavailable
 
 if TYPE_CHECKING:
@@ -132,10 +133,10 @@ class TokenCipher:
                 return
             lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
         except PermissionError:
-            raise TokenPermissionDenied(f"token key file {path} may not be read") from None
+            raise TokenPermissionDenied(f"token key file {one_line(path)} may not be read") from None
         except (OSError, UnicodeError) as error:
             reason = getattr(error, "strerror", None) or "not text"
-            raise TokenStoreUnavailable(f"token key file {path}: {reason}") from None
+            raise TokenStoreUnavailable(f"token key file {one_line(path)}: {reason}") from None
         if os.name == "posix" and stat.S_IMODE(found.st_mode) & 0o007:
             _log.warning("token key file %s is open to everybody; make it 0600", path)
         self._use([line for line in lines if line and not line.startswith("#")])

@@ -8,6 +8,7 @@ from typing import Final, Literal
 import msgspec
 
 from ledger.keys import LeaseKey
+from ledger.one_line import one_line
 from ledger.store_errors import TokenSerializationError
 from ledger.stores.filenames import token_file_name
 from ledger.stores.locking import held_lock
@@ -123,4 +124,4 @@ def _parsed(data: bytes, path: str) -> KeyringPlace:
     try:
         return _DECODER.decode(data)
     except msgspec.DecodeError as error:
-        raise TokenSerializationError(f"{path} does not say where the tokens are: {error}") from None
+        raise TokenSerializationError(f"{one_line(path)} does not say where the tokens are: {error}") from None

@@ -89,8 +89,8 @@ def token_folder(store: str, *, create: bool) -> str:
     if folder.is_dir() or (create and not os.path.lexists(folder)):
         return store
     if os.path.lexists(folder):
-        raise TokenStoreUnavailable(f"{store} is no folder; point --store at the folder of the tokens")
-    raise TokenStoreUnavailable(f"there is no token folder {store}; point --store at the one in use")
+        raise TokenStoreUnavailable(f"{one_line(store)} is no folder; point --store at the folder of the tokens")
+    raise TokenStoreUnavailable(f"there is no token folder {one_line(store)}; point --store at the one in use")
 
 
 def _look_at(path: Path, *, create: bool) -> None:

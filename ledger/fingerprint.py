@@ -92,10 +92,14 @@ def _checked(key: bytes, where: str) -> bytes:
 def _read(path: Path) -> bytes:
     # Neither waiting for a pipe nor reading a device that never ends.
     fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
-    with os.fdopen(fd, "rb") as file:
+    try:
+        # Before it is made a file of Python's, which it refuses for a folder, and then leaves open.
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise ValueError("it is no regular file")
-        data = file.read(_LONGEST_FILE_BYTES + 1)
+        with open(fd, "rb", closefd=False) as file:
+            data = file.read(_LONGEST_FILE_BYTES + 1)
+    finally:
+        os.close(fd)
     if len(data) > _LONGEST_FILE_BYTES:
         raise ValueError(f"it is longer than {_LONGEST_FILE_BYTES} bytes, which no key is")
     return data.strip()

@@ -226,10 +226,18 @@ def _unusable(words: str, beside: Path | None = None) -> None:
     assert str(refused.value).isprintable()
 
 
-@pytest.mark.parametrize(("name", "words"), [("/dev/zero", "no regular file"), ("/", "directory")])
-def test_a_key_file_that_is_no_file_is_one_error(monkeypatch: pytest.MonkeyPatch, name: str, words: str) -> None:
+def _next_descriptor() -> int:
+    descriptor = os.dup(0)
+    os.close(descriptor)
+    return descriptor
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "/"])
+def test_a_key_file_that_is_no_file_is_one_error_and_is_closed(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(KEY_FILE_ENV, name)
-    _unusable(words)
+    before = _next_descriptor()
+    _unusable("no regular file")
+    assert _next_descriptor() == before
 
 
 def test_a_key_file_that_nobody_writes_to_is_not_waited_for(tmp_path: Path) -> None:

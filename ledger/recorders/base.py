@@ -15,11 +15,25 @@ from eventsourcing.persistence import ApplicationRecorder, IntegrityError
 from ledger.recorders.access import OWNER_ALONE, Access
 from ledger.recorders.locks import GuardLock
 
-__all__ = ["LOOK_EVERY_S", "Defect", "IntegrityError", "LeaseRecorder", "LogRow", "NewEvent", "StoredFold", "StreamRow"]
+__all__ = [
+    "LARGEST_STORED",
+    "LOOK_EVERY_S",
+    "Defect",
+    "IntegrityError",
+    "LeaseRecorder",
+    "LogRow",
+    "NewEvent",
+    "StoredFold",
+    "StreamRow",
+]
 
 
 LOOK_EVERY_S: Final = 0.01
 """How long a waiter sleeps between two looks where nothing wakes it."""
+
+
+LARGEST_STORED: Final = 2**63 - 1
+"""The greatest version and the greatest position that a database keeps."""
 
 
 UNKNOWN_CHANGES: Final = -1

@@ -22,6 +22,7 @@ from typing import Final
 from ledger.errors import LedgerStorageError
 from ledger.one_line import one_line
 from ledger.recorders.forking import tell_of_forks
+from ledger.recorders.sqlite_connections import BUSY_TIMEOUT_S
 from ledger.recorders.sqlite_log_fit import refuse_unfitting_log
 from ledger.recorders.sqlite_opening import Reach, refuse_second_name, sqlite_uri
 from ledger.threads import uninterrupted
@@ -35,8 +36,6 @@ READERS_LOOK_EVERY_S: Final = 0.01
 REST_IN_COMPARISONS: Final = 50
 """How many times as long as the last comparison of file and log took everybody relies on it: when many write, one
 checkpoint follows another."""
-
-BUSY_TIMEOUT_S: Final = 30
 
 _SIDES: Final = {"-wal": "write-ahead log", "-shm": "shared memory"}
 

@@ -13,7 +13,16 @@ from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastor
 from psycopg.rows import tuple_row
 
 from ledger.errors import LedgerStorageError
-from ledger.recorders.base import LOOK_EVERY_S, Defect, LeaseRecorder, LogRow, NewEvent, StoredFold, StreamRow
+from ledger.recorders.base import (
+    LARGEST_STORED,
+    LOOK_EVERY_S,
+    Defect,
+    LeaseRecorder,
+    LogRow,
+    NewEvent,
+    StoredFold,
+    StreamRow,
+)
 from ledger.recorders.postgres_address import PostgresAddress
 from ledger.recorders.postgres_connections import LedgerConnection, PostgresConnections
 from ledger.recorders.postgres_defects import schema_defects
@@ -30,8 +39,6 @@ __all__ = ["PostgresLeaseRecorder"]
 
 LISTENING_LOOK_EVERY_S: Final = 0.25
 """How often a waiter looks for himself while notifications arrive."""
-
-_MAX_VERSION: Final = 2**63 - 1
 
 
 class _Inserted(NamedTuple):
@@ -174,7 +181,7 @@ class PostgresLeaseRecorder(PostgresApplicationRecorder, LeaseRecorder):
                     rows = self._select_rows(connection, (event.stream, event.version - 1, event.version))
                     if is_stored(event, rows):
                         return rows[0].position
-                built.append(build(self._select_rows(connection, (stream, after, _MAX_VERSION))))
+                built.append(build(self._select_rows(connection, (stream, after, LARGEST_STORED))))
                 inserted = self._insert(connection, built[-1])
             return self._kept(inserted)
 
@@ -218,7 +225,7 @@ class PostgresLeaseRecorder(PostgresApplicationRecorder, LeaseRecorder):
         return stream_rows(stream, after, ((*row[:3], stored_bytes(row[3])) for row in found))
 
     def rows(self, stream: str, after: int = 0, upto: int | None = None) -> Sequence[StreamRow]:
-        values = (stream, after, _MAX_VERSION if upto is None else upto)
+        values = (stream, after, LARGEST_STORED if upto is None else upto)
 
         def read() -> list[StreamRow]:
             with self._connections.borrow() as connection:
@@ -258,7 +265,7 @@ class PostgresLeaseRecorder(PostgresApplicationRecorder, LeaseRecorder):
             self._watch.wait(heard, min(remaining_s, look_in_s))
 
     def stored_fold(self, stream: str, fold: int, upto: int | None = None) -> StoredFold | None:
-        for found in self._read("fold", (stream, _MAX_VERSION if upto is None else upto, fold)):
+        for found in self._read("fold", (stream, LARGEST_STORED if upto is None else upto, fold)):
             return fold_of(*found)
         return None
 

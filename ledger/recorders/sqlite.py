@@ -16,7 +16,7 @@ from ledger.errors import CorruptHistory, LedgerStorageError
 from ledger.keys import LeaseKey
 from ledger.one_line import one_line
 from ledger.recorders.access import OWNER_ALONE, Access, access_like, make_private_file
-from ledger.recorders.base import Defect, LeaseRecorder, LogRow, NewEvent, StoredFold, StreamRow
+from ledger.recorders.base import LARGEST_STORED, Defect, LeaseRecorder, LogRow, NewEvent, StoredFold, StreamRow
 from ledger.recorders.busy import until_free
 from ledger.recorders.file_identity import FileIdentity
 from ledger.recorders.forking import tell_of_forks
@@ -56,15 +56,13 @@ _FOLD = (
     "SELECT version, fold, digest, CAST(state AS BLOB) FROM stored_folds "
     "WHERE stream = ? AND version <= ? AND fold = ? ORDER BY version DESC LIMIT 1"
 )
-_MAX_VERSION: Final = 2**63 - 1
-"""The greatest number that SQLite keeps."""
 
 _log = logging.getLogger(__name__)
 
 
 def _storable(number: int | None) -> int:
     # Beyond what SQLite keeps there is no version and no position, so that the bound is as good.
-    return _MAX_VERSION if number is None else max(-_MAX_VERSION, min(number, _MAX_VERSION))
+    return LARGEST_STORED if number is None else max(-LARGEST_STORED, min(number, LARGEST_STORED))
 
 
 def _in_transaction(writer: sqlite3.Connection, work: Callable[[], T]) -> T:
@@ -216,7 +214,7 @@ class SQLiteLeaseRecorder(SQLiteApplicationRecorder, LeaseRecorder):
 
     def append_exclusively(self, stream: str, after: int, build: Callable[[Sequence[StreamRow]], NewEvent]) -> int:
         def append(writer: sqlite3.Connection) -> int:
-            found = fetch(writer, _ROWS, (stream, after, _MAX_VERSION))
+            found = fetch(writer, _ROWS, (stream, after, LARGEST_STORED))
             return self._insert_with_fold(writer, build(stream_rows(stream, after, found)))
 
         return self._write(append)

@@ -6,11 +6,12 @@ from typing import Final
 
 import click
 
+from projections.wide_integers import GREATEST
+
 __all__ = ["TakesNegativeNumbers", "bound_value"]
 
 _INTEGER: Final = re.compile(r"-?(?:0|[1-9][0-9]{0,18})")
 _REAL: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,4})?")
-_LARGEST: Final = 2**63 - 1
 
 _NEGATIVE: Final = re.compile(r"-[0-9.]\S*")
 _NO_OPTION: Final = "\0"
@@ -41,7 +42,7 @@ def bound_value(text: str) -> int | float | str:
     text = text.removeprefix(_NO_OPTION)
     if len(text) > 1 and text[0] == text[-1] == "'" and "'" not in text[1:-1].replace("''", ""):
         return text[1:-1].replace("''", "'")
-    if _INTEGER.fullmatch(text) and -_LARGEST - 1 <= int(text) <= _LARGEST and text != "-0":
+    if _INTEGER.fullmatch(text) and -GREATEST - 1 <= int(text) <= GREATEST and text != "-0":
         return int(text)
     if _REAL.fullmatch(text) and not _INTEGER.fullmatch(text) and not text.lstrip("-").isdecimal():
         number = float(text)

@@ -12,6 +12,7 @@ same lease share one leader, so thousands of them can wait without a thread each
 """
 
 import inspect
+import math
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -148,7 +149,7 @@ class Credentials:
         monotonic: Callable[[], float] = time.monotonic,
         is_gone: Callable[[Holder], bool] = is_provably_gone,
     ) -> None:
-        if not refresh_deadline > 0:
+        if not 0 < refresh_deadline < math.inf:
             raise ValueError(f"refresh_deadline is a positive number of seconds, not {refresh_deadline!r}")
         self.ledger = ledger
         self.store = store

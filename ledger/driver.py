@@ -101,6 +101,9 @@ class Driver:
                 failure = error
 
     def _perform(self, effect: Effect) -> Any:
+        if not (isinstance(effect, Guarded) and effect.holds_new_tokens):
+            self._stop.irreplaceable = False
+            self._stop.worth_waiting_s = 0.0
         match effect:
             case Step(call):
                 return call()
@@ -116,12 +119,7 @@ class Driver:
                 self._stop.worth_waiting_s = EXIT_WAITS_FOR_SAVE_S
                 return response
             case Guarded(key, part, holds_new_tokens):
-                if not holds_new_tokens:
-                    return self._guarded(key, part, self._stop)
-                try:
-                    return self._guarded(key, part, StopRequest())
-                finally:
-                    self._stop.irreplaceable = False
+                return self._guarded(key, part, StopRequest() if holds_new_tokens else self._stop)
             case Revoke(tokens):
                 # A server that cannot be told changes nothing here.
                 with contextlib.suppress(Exception):

@@ -49,6 +49,9 @@ from ledger import (
 )
 from projections import BundleRefused
 from projections.incident.checking import BundleFinding
+from projections.input_files import InputRefused
+from projections.output_files import OutputRefused
+from projections.sql_limits import QuestionTooLong
 
 KEY = LeaseKey("dev", "openai", "work")
 SECRET = "s3cret"
@@ -115,9 +118,12 @@ MADE: dict[type[BaseException], Callable[[], BaseException]] = {
     GuardReentered: lambda: GuardReentered(KEY),
     GuardTimeout: lambda: GuardTimeout(KEY, 60.0, "ada@host pid 7"),
     IdentityError: _identity_error,
+    InputRefused: lambda: InputRefused("i.json", "it is a pipe"),
     LeaseTransitionError: lambda: LeaseTransitionError("release(dev:openai)", "guard_rejected", "it is over"),
     LedgerBehindStore: lambda: LedgerBehindStore(KEY, 1, None),
     LifecycleReleaseFailed: lambda: LifecycleReleaseFailed(TwoFacts("no", "disk")),
+    OutputRefused: lambda: OutputRefused("o.json", "it is there already"),
+    QuestionTooLong: lambda: QuestionTooLong(2.5),
     ReauthRequired: lambda: ReauthRequired(KEY, "refused for good", "invalid_grant"),
     RefreshError: lambda: RefreshError(True, "invalid_grant", 400, 2.5),
     RefreshTimedOut: lambda: RefreshTimedOut(KEY, 3.25),

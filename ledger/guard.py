@@ -224,7 +224,12 @@ class LoginGuard:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        uninterrupted(self.close)
+        try:
+            uninterrupted(self.close)
+        except BaseException:
+            # Interrupted before a worker had it.
+            uninterrupted(self.close)
+            raise
 
     @interrupted_only_where_it_waits
     async def __aenter__(self) -> Self:

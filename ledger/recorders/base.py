@@ -37,7 +37,7 @@ LARGEST_STORED: Final = 2**63 - 1
 
 
 UNKNOWN_CHANGES: Final = -1
-"""The change token of which nothing follows."""
+"""Equals no change token: of a stream so marked it is not known up to where it was read."""
 
 
 class StreamRow(NamedTuple):
@@ -184,11 +184,10 @@ class LeaseRecorder(ApplicationRecorder):
 
     @abstractmethod
     def change_token(self) -> int:
-        """A number that grows with every commit: by exactly one for an append of this recorder's own. Cheap.
+        """The log's last position: it grows with every event, whoever appends it. Cheap.
 
-        So a stream that was read after the token was taken is unchanged while the token is, and a stream appended to
-        here is known as of the token after its own. ``UNKNOWN_CHANGES`` where telling would mean to wait for a
-        commit that is under way.
+        So a stream that was read after the token was taken is unchanged while the token is, and a stream whose next
+        event was appended right after that token is known as of the token plus one.
         """
 
     def wait_for_change(self, token: int, timeout_s: float) -> None:
